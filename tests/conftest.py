@@ -14,6 +14,22 @@ from pki.common.errors import PkiError
 from pki.common.limited_process import LimitedProcess
 from tests.support.copies import copy_project
 from tests.support.projects import RENDERED_IN_A_CHILD, Home, bare_home, hasty, keys_opened_once, rendered_here
+from tests.support.samples import function_of, leave_out
+
+TESTS = Path(__file__).parent
+SAMPLED = {  # functions of which one case in so many is run in the whole fast suite
+    "backup/test_restoring.py::test_after_every_loss_nothing_new_is_made_restore_is_named_and_then_nothing_is_due": 3,
+    "common/test_odd_files.py::test_a_run_names_what_stands_in_place_of_a_file_or_does_without_it": 3,
+    "ceremony/test_ceremony_bundles.py::test_no_mutation_of_a_response_is_accepted_even_by_a_careless_operator": 3,
+    "test_pki_apply.py::test_a_hostile_stream_is_refused_in_a_sentence_and_nothing_changes": 3,
+    "deploy/test_stolen_keys.py::test_it_can_place_no_root_that_is_not_accepted_in_whatever_form": 3,
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In the whole fast suite, take samples of long lists; a file or a folder that is named is tested as a whole."""
+    if config.args == config.getini("testpaths"):
+        leave_out(config, items, lambda item: SAMPLED.get(f"{item.path.relative_to(TESTS)}::{function_of(item)}", 1))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,6 +20,7 @@ from pki import __version__
 from pki.authority import crls
 from pki.ceremony import request_response, words
 from pki.common.errors import PkiError, from_os_error
+from pki.common.reasons import joined_past
 from pki.common.templating import FIX_OR_RAW
 from pki.common.terminal import Screen, continued
 from pki.deploy.contact import Contact
@@ -88,7 +89,7 @@ def test_a_fresh_project_has_everything_to_do(fresh: Home) -> None:
 
 @pytest.mark.parametrize("days", [0, 6, 7, 29, 61, 100, 151])
 def test_the_forecast_is_what_the_next_run_does(home: Home, days: int) -> None:
-    due = foretold(home, days)
+    due = {artifact.name: joined_past(why) for artifact, why in forecast.due_artifacts(home.plan(days))}
     made = home.doit(days=days).made
     assert due.keys() == made.keys()
     own = {name: why for name, why in due.items() if not why.startswith("changes with ")}
@@ -222,13 +223,13 @@ def test_a_leaf_that_left_stands_in_the_report_too(home: Home) -> None:
 def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -> None:
     found, by = rows(home), "doit"
     assert {name: row.cells()[1:] for name, row in found.items()} == {
-        "authority:root-1": ("ok", "3649", "a successor is requested on 2034-05-25, and needed by 2034-11-21", by),
-        "authority:server-1": ("ok", "729", "a successor is requested on 2028-06-25, and needed by 2028-08-24", by),
-        "authority:client-1": ("ok", "729", "a successor is requested on 2028-03-27, and needed by 2028-05-26", by),
+        "authority:root-1": ("ok", "3649", "a successor is requested on 2034-05-25, and must exist by 2034-11-21", by),
+        "authority:server-1": ("ok", "729", "a successor is requested on 2028-06-25, and must exist by 2028-08-24", by),
+        "authority:client-1": ("ok", "729", "a successor is requested on 2028-03-27, and must exist by 2028-05-26", by),
         "crl:root-1": (
             "ok",
             "389",
-            "next pre-signed CRL on 2027-11-18; a ceremony must sign more before 2028-12-12",
+            "next pre-signed CRL on 2027-11-18; doit signs more before 2028-12-12",
             "doit",
         ),
         "crl:server-1": ("ok", "20", "next CRL on 2026-11-30", "doit"),
@@ -237,9 +238,14 @@ def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -
         "cert:forge-mtls": ("ok", "89", "renewed from 2027-01-22 on", "doit"),
         "cert:media": ("ok", "89", "renewed from 2027-01-22 on", "doit"),
         "cert:client-admin": ("ok", "179", "renewed from 2027-04-22 on", "doit"),
-        "deploy:monitoring": ("ok", "", "22 files deployed on 2026-11-23 into a folder", "doit"),
-        "deploy:forge": ("ok", "", "7 files deployed on 2026-11-23 into a folder", "doit"),
-        "deploy:media": ("ok", "", "5 files deployed on 2026-11-23 into a folder", "doit"),
+        "deploy:monitoring": (
+            "ok",
+            "",
+            "nothing until a file changes; last deployed on 2026-11-23 into a folder",
+            "doit",
+        ),
+        "deploy:forge": ("ok", "", "nothing until a file changes; last deployed on 2026-11-23 into a folder", "doit"),
+        "deploy:media": ("ok", "", "nothing until a file changes; last deployed on 2026-11-23 into a folder", "doit"),
     }
 
 
@@ -398,7 +404,7 @@ def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
     assert lines[1].strip() == f"→ {FIX_OR_RAW}"
     assert re.fullmatch(r"blocked +deploy:media +by release:media", lines[2])
     assert re.fullmatch(
-        r"SANDBOX  20 tasks: 1 failed, 1 blocked, 18 had nothing to do \(\d\.\d s\); 1 warning: see .*/run invoke health",
+        r"SANDBOX  20 tasks: 1 failed, 1 blocked, 18 had nothing to do \(\d\.\d s\); 1 warning \(for the failed task\): see .*/run invoke health",
         lines[-1],
     )
 

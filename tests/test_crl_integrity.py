@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import serialization
 from pki.authority import crls, recover_revocations
 from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import LedgerError
-from pki.ledger import crl_records
-from pki.ledger.types import FILE_MISSING, RESTORE_OR_ACCEPT_LOSS, Issued, Recovered
+from pki.ledger import crl_queries
+from pki.ledger.types import FILE_MISSING_TEXT, RESTORE_FILE_OR_ACCEPT_LOSS, Issued, Recovered
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.revocation import REASONS, CrlEntry
 from tests.support import judges
@@ -190,7 +190,7 @@ def test_crls_are_made_anew_every_week_and_not_before(home: Home) -> None:
     assert not {name for name in home.doit(days=6).made if name.startswith("crl:")}
     made = home.doit(days=7).made
     assert {name for name in made if name.startswith("crl:")} == {"crl:server-1", "crl:client-1"}
-    assert made["crl:client-1"] == "is 7 days old; refreshed every 7"
+    assert made["crl:client-1"] == "was 7 days old; refreshed every 7"
     assert not {name for name in home.doit(days=13).made if name.startswith("crl:")}
 
 
@@ -355,10 +355,10 @@ def test_recovered_revocation_of_a_known_certificate_ends_with_it(home: Home) ->
         )
         is not None
     )
-    assert project.ledger.revoked_serials(issued.not_after, issuer="client-1") == {issued.serial}
-    assert project.ledger.revoked_serials(issued.not_after + DAY) == frozenset()
-    assert issued.serial in project.ledger.expired_serials(issued.not_after + DAY)
-    assert issued.serial not in project.ledger.expired_serials(issued.not_after)
+    assert project.ledger.revoked_serials(expiring_after=issued.not_after, issuer="client-1") == {issued.serial}
+    assert project.ledger.revoked_serials(expiring_after=issued.not_after + DAY) == frozenset()
+    assert issued.serial in project.ledger.expired_serials(expired_before=issued.not_after + DAY)
+    assert issued.serial not in project.ledger.expired_serials(expired_before=issued.not_after)
 
 
 def test_newer_crl_of_a_root_is_filed_as_a_rung_and_what_it_revokes_stays_revoked(real: RealHome) -> None:
@@ -391,11 +391,11 @@ def test_entries_that_the_last_crl_has_are_taken_over_as_they_are(home: Home) ->
     assert [entry.serial_number for entry in grown] == list(range(6, 40))
 
 
-@pytest.mark.parametrize("limit", [0, crl_records.MOST_SELECTED_SERIALS])
+@pytest.mark.parametrize("limit", [0, crl_queries.MOST_SELECTED_SERIALS])
 def test_entries_leave_with_their_certificates_and_only_new_ones_are_read(
     home: Home, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(crl_records, "MOST_SELECTED_SERIALS", limit)
+    monkeypatch.setattr(crl_queries, "MOST_SELECTED_SERIALS", limit)
     project = home.project(days=1)
     (admin,) = project.ledger.certificates(artifact="cert:client-admin")
     ended, lasting = (replace(admin, serial=number) for number in (5, 6))
@@ -625,7 +625,7 @@ def test_ledger_that_is_gone_is_never_begun_anew_by_itself(after_revocation: Hom
     lose_ledger(home)
     report = home.doit(days=61)
     assert {report.failed.get(name) for name in ("cert:media", "crl:client-1", "ledger")} == {
-        f"{FILE_MISSING} → {RESTORE_OR_ACCEPT_LOSS}"
+        f"{FILE_MISSING_TEXT} → {RESTORE_FILE_OR_ACCEPT_LOSS}"
     }
     assert report.status == 1
     assert listed
@@ -639,7 +639,7 @@ def test_ledger_that_is_gone_for_good_is_begun_again_by_a_command_and_takes_back
     home, listed = after_revocation, serials(after_revocation)
     lose_ledger(home)
     said = said_by(capsys, "ledger.verify", pki_home=str(home.path), pki_now=home.moment(7))
-    assert (said.status, said.error) == (1, f"{FILE_MISSING}\n→ {RESTORE_OR_ACCEPT_LOSS}\n")
+    assert (said.status, said.error) == (1, f"{FILE_MISSING_TEXT}\n→ {RESTORE_FILE_OR_ACCEPT_LOSS}\n")
     said = said_by(capsys, "ledger.accept-loss", "--yes", pki_home=str(home.path), pki_now=home.moment(7))
     assert said.status == 0, said.error
     assert home.doit(days=7).status == 0

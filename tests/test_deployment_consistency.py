@@ -279,7 +279,7 @@ def test_a_deleted_file_is_found_and_mended(home: Home) -> None:
 
 def test_a_changed_mode_is_found_and_mended(home: Home) -> None:
     on(home, "media", MEDIA_PEM).chmod(0o644)
-    assert home.doit().made == {"deploy:media": f"{MEDIA_PEM} has mode 0644, expected 0640"}
+    assert home.doit().made == {"deploy:media": f"{MEDIA_PEM} had mode 0644, expected 0640"}
     assert filesystem.mode_of(on(home, "media", MEDIA_PEM)) == 0o640
 
 
@@ -290,7 +290,7 @@ def test_everything_that_drifted_is_named(home: Home) -> None:
     assert set(home.doit().made["deploy:forge"].split("; ")) == {
         f"{ROOTS} was deleted",
         "/etc/haproxy/haproxy.cfg was edited",
-        "/etc/doit-pki/client-ca.pem has mode 0600, expected 0644",
+        "/etc/doit-pki/client-ca.pem had mode 0600, expected 0644",
     }
 
 
@@ -348,7 +348,7 @@ def test_a_host_that_cannot_be_written_to_fails_alone_and_takes_the_release_late
 def test_a_damaged_copy_in_the_release_is_made_again_and_nothing_is_delivered(home: Home) -> None:
     path = home.path / f"build/release/media/files{CADDYFILE}"
     path.write_text("damaged")
-    assert home.doit().made == {"release:media": f"its copy of {CADDYFILE} is damaged"}
+    assert home.doit().made == {"release:media": f"its copy of {CADDYFILE} was damaged"}
     assert path.read_bytes() == on(home, "media", CADDYFILE).read_bytes()
 
 
@@ -375,7 +375,7 @@ def test_a_damaged_manifest_is_written_again_and_nothing_is_delivered(home: Home
     path.write_bytes(damage)
     report = home.doit()
     assert report.status == 0
-    assert report.made == {"release:media": "its manifest is damaged"}
+    assert report.made == {"release:media": "its manifest was damaged"}
     assert path.read_bytes() == before
 
 
@@ -386,7 +386,7 @@ def test_a_damaged_receipt_is_written_again(home: Home, damage: bytes) -> None:
     path.write_bytes(damage)
     report = home.doit()
     assert report.status == 0
-    assert report.made == {"deploy:media": "its receipt is damaged"}
+    assert report.made == {"deploy:media": "its receipt was damaged"}
     assert path.read_bytes() == before
 
 
@@ -413,7 +413,7 @@ def test_a_new_managed_file_is_delivered_without_any_other_change(home: Home) ->
     foretold = {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.due_artifacts(home.plan())}
     made = home.doit().made
     assert set(made) == set(foretold) == only("monitoring")
-    assert made["deploy:monitoring"] == "/etc/nginx/conf.d/status.conf is new"
+    assert made["deploy:monitoring"] == "/etc/nginx/conf.d/status.conf was added"
     assert b"server_name monitoring;" in on(home, "monitoring", "/etc/nginx/conf.d/status.conf").read_bytes()
     assert home.doit().made == {}
 

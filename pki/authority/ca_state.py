@@ -14,9 +14,9 @@ from pki.x509 import canonical
 
 
 def stale_reasons(now: datetime, authorities: Authorities, name: str) -> list[Reason]:
-    """Return why the certificate of an authority cannot be used; its key is not checked.
+    """Return why the certificate of an authority cannot be used. Does not check its key.
 
-    Bundles and pages need only the certificate. In a project in production nothing but a ceremony fixes these reasons.
+    Bundles and pages need only the certificate. In production, only a ceremony removes these reasons.
     """
     issuing = authorities.issuing(name)
     if issuing is None:
@@ -32,24 +32,23 @@ def stale_reasons(now: datetime, authorities: Authorities, name: str) -> list[Re
 def can_shorten_renewals(inventory: Inventory, now: datetime, authorities: Authorities) -> bool:
     """Return whether an issuing authority has less time left than the lifetime of its leaves.
 
-    Only then can a renewed certificate be shorter than its profile says.
+    Only then can the lifetime of a renewed certificate be shorter than its profile says.
     """
-    rules = inventory.profiles
-    return any(
-        issuer.not_after - now <= rule.lifetime
-        for name, rule in (("server", rules.server), ("client", rules.client))
-        if (issuer := authorities.issuing(name)) is not None
-    )
+    for authority, rule in (("server", inventory.profiles.server), ("client", inventory.profiles.client)):
+        issuer = authorities.issuing(authority)
+        if issuer is not None and issuer.not_after - now <= rule.lifetime:
+            return True
+    return False
 
 
-def check_begun(inventory: Inventory, authorities: Authorities, clock: ClockGuard, generation: Generation) -> None:
-    """Raise PkiError while the clock is before the start of the generation that signs.
+def check_valid_yet(inventory: Inventory, authorities: Authorities, clock: ClockGuard, generation: Generation) -> None:
+    """Raise PkiError while the clock is before the start of validity of `generation`, if that is the one that signs.
 
-    Nothing it signs would be valid.
+    Nothing that the generation signs now would be valid.
     """
-    signs = (
-        generation if inventory.authorities.is_adopted(generation.name) else authorities.issuing(generation.authority)
-    )
-    if generation == signs and (early := authorities.not_yet_valid(generation)):
-        clock.check()  # its message lists the evidence on the clock; the next one only the dates
-        raise PkiError(early, SET_CLOCK)
+    is_adopted = inventory.authorities.is_adopted(generation.name)
+    issuing = generation if is_adopted else authorities.issuing(generation.authority)
+    not_yet_valid = authorities.not_yet_valid(generation)
+    if generation == issuing and not_yet_valid:
+        clock.check()  # its message lists the evidence about the clock; the next message has only the dates
+        raise PkiError(not_yet_valid, SET_CLOCK)

@@ -16,12 +16,12 @@ from pki.project.project import Project
 
 
 class Move(NamedTuple):
-    """A name that a leaf asks for, and that another leaf gave up but still has in a certificate until `end`."""
+    """A name that moves to `leaf` in pki.yaml, while a certificate of `previous_leaf` has it until `not_after`."""
 
     leaf: str
     name: str
-    before: str
-    end: datetime
+    previous_leaf: str
+    not_after: datetime
 
 
 def valid(revocations: Revocations) -> Iterator[Issued]:
@@ -36,12 +36,12 @@ def holders(revocations: Revocations) -> frozenset[tuple[str, Key]]:
     return frozenset(
         (issued.artifact.name, comparison_key(issued.profile, name))
         for issued in valid(revocations)
-        for name in _owned(issued)
+        for name in _unique_names(issued)
     )
 
 
 def certificates_of_client(issued: Collection[Issued], common_name: str) -> list[Issued]:
-    """Return the client certificates with this CN, whatever the name of their leaf."""
+    """Return the client certificates among `issued` that have this CN, whatever the name of their leaf."""
     key = comparison_key("client", common_name)
     return [
         certificate
@@ -54,40 +54,54 @@ def certificates_of_client(issued: Collection[Issued], common_name: str) -> list
 
 def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
     """Return the names that the next run moves from one leaf to another."""
+    # a leaf whose certificate is as pki.yaml declares it gets no name from another leaf
     uncached = (leaf for leaf in leaves.values() if project.cache.recalled(leaf.artifact) is None)
     changed = [leaf for leaf in uncached if not LeafCertificates(project).is_cached(leaf)]
     if not changed or not project.ledger_view.has_ledger:
         return []
-    key = digest_of([(leaf.name, _requested(leaf)) for leaf in changed], sorted(leaves))
-    rows = project.ledger_view.cached(
-        "moves",
-        key,
-        lambda: [(*move[:3], int(move.end.timestamp())) for move in _moves(project.revocations, leaves, changed)],
-    )
-    return [Move(leaf, name, before, datetime.fromtimestamp(end, UTC)) for leaf, name, before, end in rows]
+    key = digest_of([(leaf.name, _declared_names(leaf)) for leaf in changed], sorted(leaves))
+
+    def rows_of_moves() -> list[tuple[str, str, str, int]]:
+        return [
+            (move.leaf, move.name, move.previous_leaf, int(move.not_after.timestamp()))
+            for move in _moves(project.revocations, leaves, changed)
+        ]
+
+    rows = project.ledger_view.cached("moves", key, rows_of_moves)
+    return [
+        Move(leaf, name, previous_leaf, datetime.fromtimestamp(not_after, UTC))
+        for leaf, name, previous_leaf, not_after in rows
+    ]
 
 
 def _moves(revocations: Revocations, leaves: Mapping[str, Leaf], changed: Collection[Leaf]) -> Iterator[Move]:
-    holders_by_name: dict[Key, dict[str, datetime]] = {}
+    """Yield a move for each name of a changed leaf that only certificates of other leaves have, which gave it up."""
+    holders_by_name: dict[Key, dict[str, datetime]] = {}  # for each name, the expiry by leaf
     for certificate in valid(revocations):
-        for name in _owned(certificate):
-            ends = holders_by_name.setdefault(comparison_key(certificate.profile, name), {})
-            ends[certificate.artifact.name] = certificate.not_after
+        for name in _unique_names(certificate):
+            expiries = holders_by_name.setdefault(comparison_key(certificate.profile, name), {})
+            expiries[certificate.artifact.name] = certificate.not_after
     for leaf in changed:
-        for name in _requested(leaf):
+        for name in _declared_names(leaf):
             key = comparison_key(leaf.profile, name)
-            ends = holders_by_name.get(key, {})
-            for before, end in ends.items() if leaf.name not in ends else ():
-                other = leaves.get(before)
-                if other is None or key not in {
-                    comparison_key(other.profile, requested) for requested in _requested(other)
-                }:
-                    yield Move(leaf.name, name, before, end)
+            expiries = holders_by_name.get(key, {})
+            if leaf.name in expiries:
+                continue  # the leaf has the name already
+            for holder, not_after in expiries.items():
+                if not _declares(leaves.get(holder), key):
+                    yield Move(leaf.name, name, holder, not_after)
 
 
-def _owned(issued: Issued) -> tuple[str, ...]:
+def _unique_names(issued: Issued) -> tuple[str, ...]:
+    """Return the names of a certificate that no other leaf may have: of a client its CN, of a server all names."""
     return (issued.common_name,) if issued.profile == "client" else issued.names
 
 
-def _requested(leaf: Leaf) -> tuple[str, ...]:
+def _declared_names(leaf: Leaf) -> tuple[str, ...]:
+    """Return the names that pki.yaml declares for a leaf, of the kind of `_unique_names`."""
     return (leaf.common_name,) if leaf.profile == "client" else leaf.dns + leaf.addresses
+
+
+def _declares(leaf: Leaf | None, key: Key) -> bool:
+    """Return whether pki.yaml declares the name with this comparison key for a leaf; False if the leaf is gone."""
+    return leaf is not None and key in {comparison_key(leaf.profile, name) for name in _declared_names(leaf)}

@@ -1,7 +1,7 @@
 """Why a leaf certificate is out of date, and how it is issued.
 
-A certificate is recorded in the ledger before it is in any file, and the PEM bundle is written before the files that
-are split from it. A run that is killed at any point therefore leaves nothing that misleads the next run.
+The program records a certificate in the ledger before it writes any file, and it writes the PEM bundle before the files
+that are split from the bundle. A run that is killed at any point therefore leaves nothing that misleads the next run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from pki.authority.ca_state import check_begun
+from pki.authority.ca_state import check_valid_yet
 from pki.authority.leaf_bundle import Bundle, is_pair, parse_bundle
 from pki.authority.leaf_files import file_faults, file_names, stopped_damage, stopped_reasons, wrong_mode
 from pki.authority.renewal import Current, gains_time, renewal_reasons
@@ -38,17 +38,19 @@ from pki.x509.device_requests import read_device_key, read_unverified_key
 from pki.x509.keys import key_kind, public_der
 from pki.x509.weak_keys import find_weakness
 
-NEW_KEY = "make a new key and request on the device: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …"
+WEAK_KEY_REMEDY = (
+    "make a new key and request on the device: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class LeafCertificates:
     """The leaf certificates of a project: why each is out of date, and how it is issued.
 
-    The order of the checks: the content of the PEM bundle (`examine`), revocation, the dates (`renewal_reasons`), and
-    last the files that are split from the bundle (`file_faults`). A bundle that passed `examine` is cached: until a file
-    or a declaration changes, only revocation and dates are checked. A revoked leaf that is not to be replaced is only
-    checked for damage (`_stopped_faults`).
+    The order of the checks is: the content of the PEM bundle (`examine`), revocation, the dates (`renewal_reasons`), and
+    last the files that are split from the bundle (`file_faults`). A result of `examine` without faults is cached. Until a
+    file or a declaration changes, only revocation and dates are then checked. A revoked leaf whose replacement is stopped
+    is only checked for damage (`_stopped_faults`).
     """
 
     project: Project
@@ -62,16 +64,16 @@ class LeafCertificates:
         issuer = self._issuer(leaf)
         cached = self._cached(leaf, issuer)
         if cached is not None:
-            return self._revocation_reasons(leaf, cached.serial, unchanged=True) or self._renewal_reasons(
-                leaf, cached, issuer
-            )
+            revoked = self._revocation_reasons(leaf, cached.serial, certificate_unchanged=True)
+            return revoked or self._renewal_reasons(leaf, cached, issuer)
         current = self.examine(leaf)
         if isinstance(current, list):
             return current
         damaged = file_faults(self.project.store, leaf)
         if not damaged:
             dates = int(current.not_before.timestamp()), int(current.not_after.timestamp())
-            files, finding = file_names(self.project.store, leaf), [*dates, f"{current.serial:x}"]
+            finding = [*dates, f"{current.serial:x}"]  # `_cached` reads it
+            files = file_names(self.project.store, leaf)
             self.project.cache.remember(leaf.artifact, self._cache_key(leaf, issuer), files, finding)
         return self._renewal_reasons(leaf, current, issuer) or damaged
 
@@ -93,21 +95,22 @@ class LeafCertificates:
     def current(self, leaf: Leaf) -> Current | None:
         """Return dates and serial number of a leaf's certificate, whatever the dates are.
 
-        None if it is missing, revoked, or its content is not what pki.yaml declares.
+        Returns None if the certificate is missing or revoked, or if its content is not what pki.yaml declares.
         """
         current = self._cached(leaf, self._issuer(leaf)) or self.examine(leaf)
-        if isinstance(current, list) or self._revocation_reasons(leaf, current.serial, unchanged=True):
+        if isinstance(current, list) or self._revocation_reasons(leaf, current.serial, certificate_unchanged=True):
             return None
         return current
 
-    def blocked_by(self, leaf: Leaf) -> Reason | None:
-        """Return why the renewal of a due leaf would gain no time; None if it is not due or would gain some.
+    def no_gain_reason(self, leaf: Leaf) -> Reason | None:
+        """Return why the renewal of a due leaf would gain no time; None if it would gain time, or no renewal is due.
 
-        Its issuer expires so soon that a renewed certificate would not last longer: a ceremony is needed first.
+        A renewal gains no time when the issuer expires so soon that the renewed certificate would not last longer. A
+        ceremony is then needed first.
         """
         issuer = self._issuer(leaf)
         if issuer is None:
-            return None
+            return None  # the task of the authority reports it
         current, now = self.examine(leaf), self.project.now
         if isinstance(current, list) or now < leaf.renewal_start(current.not_after):
             return None
@@ -123,7 +126,7 @@ class LeafCertificates:
     def examine(self, leaf: Leaf) -> Current | list[Reason]:
         """Return dates and serial number from a leaf's PEM bundle, or why its content is not what pki.yaml declares.
 
-        Dates are not checked.
+        Does not check the dates.
         """
         path = self.project.store.bundle(leaf)
         data = filesystem.read(path)
@@ -140,9 +143,11 @@ class LeafCertificates:
             reasons.append(Why.OTHER_NAMES(difference=_name_difference(names, leaf)))
         reasons += _changed_common_name(leaf, bundle.certificate)
         if issuer := self._issuer(leaf):
-            reasons += _profile_faults(self.project.inventory, leaf, bundle, issuer, compare=not reasons)
+            # a difference in names or key is also one in the extensions: it is reported once
+            check_extensions = not reasons
+            reasons += _profile_faults(self.project.inventory, leaf, bundle, issuer, check_extensions=check_extensions)
         cert = bundle.certificate
-        reasons += self._revocation_reasons(leaf, cert.serial_number, unchanged=False)
+        reasons += self._revocation_reasons(leaf, cert.serial_number, certificate_unchanged=False)
         return reasons or Current(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
 
     def _issuer(self, leaf: Leaf) -> Generation | None:
@@ -151,22 +156,25 @@ class LeafCertificates:
     def _renewal_reasons(self, leaf: Leaf, current: Current, issuer: Generation | None) -> list[Reason]:
         return renewal_reasons(self.project.now, self.project.signing_keys, leaf, current, issuer)
 
-    def _revocation_reasons(self, leaf: Leaf, serial: int, *, unchanged: bool) -> list[Reason]:
-        """Return that a certificate is revoked; of the canary, which is revoked on purpose, that it is not.
+    def _revocation_reasons(self, leaf: Leaf, serial: int, *, certificate_unchanged: bool) -> list[Reason]:
+        """Return a reason if a certificate is revoked. For the canary, return a reason if it is not revoked.
 
-        `unchanged` means that the certificate is as it was in the last run, as for `Revocations.is_revoked`.
+        The canary is revoked on purpose. `certificate_unchanged` is the parameter of `Revocations.is_revoked`.
         """
-        revocations = self.project.revocations
+        revocations, ledger_view = self.project.revocations, self.project.ledger_view
         if not leaf.is_canary:
-            return [Why.REVOKED()] if revocations.is_revoked(serial, unchanged=unchanged) else []
-        if unchanged and self.project.ledger_view.is_settled:
-            return []  # the run that issued it revoked it
-        if revocations.is_revoked(serial, unchanged=False) or self.project.ledger_view.fault:
-            return []  # after a loss of events, nobody can say whether it was revoked
+            is_revoked = revocations.is_revoked(serial, certificate_unchanged=certificate_unchanged)
+            return [Why.REVOKED()] if is_revoked else []
+        if certificate_unchanged and ledger_view.was_unchanged_at_start:
+            return []  # the run that issued the canary also revoked it
+        if revocations.is_revoked(serial, certificate_unchanged=False):
+            return []
+        if ledger_view.fault:
+            return []  # after a loss of events, the ledger does not show whether the canary was revoked
         return [Why.NOT_REVOKED()]
 
     def _stopped_damage(self, leaf: Leaf) -> list[Reason]:
-        """Return how the PEM bundle of a leaf is damaged that is revoked and not to be replaced."""
+        """Return how the PEM bundle of a leaf is damaged whose replacement is stopped."""
         return stopped_damage(self.project.store, self.project.authorities, self.project.revocations, leaf)
 
     def _stopped_faults(self, leaf: Leaf) -> list[Reason]:
@@ -175,19 +183,19 @@ class LeafCertificates:
     # -- what is cached of a leaf --
 
     def is_cached(self, leaf: Leaf) -> bool:
-        """Return whether an earlier check found that the content of a leaf is as pki.yaml declares it.
+        """Return whether an earlier run found that the content of a leaf is what pki.yaml declares.
 
-        Dates and revocation are not part of that.
+        This includes neither the dates nor revocation.
         """
         return self._cached(leaf, self._issuer(leaf)) is not None
 
     def _cached(self, leaf: Leaf, issuer: Generation | None) -> Current | None:
-        """Return dates and serial number of a leaf from an earlier check; None when its files changed since."""
+        """Return dates and serial number of a leaf from an earlier run; None when its files changed since."""
         cached = self.project.cache.recall(leaf.artifact, self._cache_key(leaf, issuer))
         if cached is None:
             return None
-        begin, end, serial = cached
-        return Current(datetime.fromtimestamp(begin, UTC), datetime.fromtimestamp(end, UTC), int(serial, 16))
+        not_before, not_after, serial = cached
+        return Current(datetime.fromtimestamp(not_before, UTC), datetime.fromtimestamp(not_after, UTC), int(serial, 16))
 
     def _cache_key(self, leaf: Leaf, issuer: Generation | None) -> str:
         """Return the cache key of a leaf: a digest of all that decides what its certificate must contain.
@@ -208,12 +216,11 @@ class LeafCertificates:
 
         Raises PkiError when its replacement is stopped and its PEM bundle is damaged.
         """
-        if stopped := stopped_reasons(self.project.revocations, leaf.artifact):
-            if damaged := self._stopped_damage(leaf):
-                raise PkiError(joined(dict.fromkeys([*damaged, *stopped])), here("invoke", "renew", leaf.name))
-            reasons = []
-        else:
-            reasons = self.issue_reasons(leaf)
+        stopped = stopped_reasons(self.project.revocations, leaf.artifact)
+        damaged = self._stopped_damage(leaf) if stopped else []
+        if damaged:  # only a new certificate would help, and that is what the operator stopped
+            raise PkiError(joined(dict.fromkeys([*damaged, *stopped])), here("invoke", "renew", leaf.name))
+        reasons = [] if stopped else self.issue_reasons(leaf)
         if reasons:
             self.issue(leaf, reasons)
             return Outcome(_verb(reasons), tuple(reasons))
@@ -226,15 +233,15 @@ class LeafCertificates:
 
         Raises PkiError, with the old pair in place, when the authority, its passphrase or the request is missing.
         """
-        signer = self.project.signing_keys.issuer(leaf.authority)
+        issuer_with_key = self.project.signing_keys.issuer(leaf.authority)
         issuer = self._issuer(leaf)
-        assert issuer is not None
+        assert issuer is not None, "signing_keys.issuer raises without one"
         if issuer.not_after <= self.project.now:
             raise PkiError(
                 f"{issuer.name} expired on {issuer.not_after:%Y-%m-%d}",
                 here("invoke", "ceremony.request", "--new", leaf.authority, before="needs a ceremony: "),
             )
-        check_begun(self.project.inventory, self.project.authorities, self.project.clock, issuer)
+        check_valid_yet(self.project.inventory, self.project.authorities, self.project.clock, issuer)
         key = None if leaf.request else self._leaf_key(leaf)
         public = key.public_key() if key else _requested_key(self.project.store, leaf)
         cert = certificate_signing.sign_certificate(
@@ -243,14 +250,14 @@ class LeafCertificates:
             certificate_signing.validity_dates(self.project.now, leaf.lifetime, issuer.certificate),
             profiles.leaf_extensions(leaf, public)
             + profiles.publication_extensions(self.project.inventory.publish.url, issuer.name),
-            signer,
+            issuer_with_key,
         )
         bundle = (keys.private_pem(key) if key else b"") + pem_encoding.pem_of([cert]) + issuer.chain
         mode = filesystem.SECRET if key else filesystem.PUBLIC
-        with filesystem.StagedFiles(
-            {self.project.store.bundle(leaf): (bundle, mode), **_files_from(self.project.store, leaf, bundle)}
-        ) as waiting:
-            waiting.flush_meanwhile()
+        # the bundle is the first file: `place` renames the files in this order
+        files = {self.project.store.bundle(leaf): (bundle, mode), **_files_from(self.project.store, leaf, bundle)}
+        with filesystem.StagedFiles(files) as staged:
+            staged.flush_meanwhile()  # while the ledger is written, which also waits for the disk
             self.project.ledger.record_certificate(
                 cert,
                 issuer=issuer.name,
@@ -260,26 +267,26 @@ class LeafCertificates:
                 at=self.project.now,
             )
             if leaf.is_canary:
-                self._revoke_all(leaf.artifact)
-            waiting.place()
+                self._revoke_canary(leaf.artifact)
+            staged.place()
         self.project.run.mark_verified(hashlib.sha256(bundle).digest())
 
     def _leaf_key(self, leaf: Leaf) -> keys.PrivateKey:
-        """Return a new key; with `rekey: keep` the present one, if it is intact, of the declared kind and not revoked."""
+        """Return a new key, or with `rekey: keep` the present key, if it is intact, of the declared kind and not revoked."""
         if not leaf.rekey:
             current = self.examine(leaf)
             is_revoked = isinstance(current, list) and any(reason.code is Why.REVOKED for reason in current)
             key_pem = canonical.split_bundle(filesystem.read(self.project.store.bundle(leaf)) or b"").get("key.pem")
             if key_pem and not is_revoked:
-                with suppress(PkiError):  # the present key is damaged
+                with suppress(PkiError):  # raised where the present key is damaged: a new key replaces it
                     key = keys.open_key(key_pem, None, leaf.name, "")
                     if keys.key_kind(key) == leaf.key:
                         return key
         return keys.new_key(leaf.key)
 
-    def _revoke_all(self, artifact: ArtifactId) -> None:
-        """Revoke the canary's new certificate before its files are in place: the canary is always revoked."""
-        for issued in self.project.ledger.certificates(artifact=artifact, since=self.project.now):
+    def _revoke_canary(self, artifact: ArtifactId) -> None:
+        """Revoke the canary's certificates before the new files are in place, so that no valid canary ever exists."""
+        for issued in self.project.ledger.certificates(artifact=artifact, expiring_after=self.project.now):
             if not issued.revoked:
                 self.project.ledger.record_revocation(issued, reason="superseded", at=self.project.now)
         self.project.revocations.forget()
@@ -289,42 +296,38 @@ def _key_faults(store: Store, leaf: Leaf, bundle: Bundle) -> Iterator[Reason]:
     if leaf.request is not None:
         yield from _request_difference(store, leaf, public_der(bundle.public))
         return
-    if not (bundle.verified or is_pair(bundle)):
+    if not (bundle.is_verified or is_pair(bundle)):
         yield Why.OTHER_PAIR()
     if key_kind(bundle.public) != leaf.key:
         yield Why.OTHER_KIND(kind=key_kind(bundle.public), expected=leaf.key)
 
 
 def _profile_faults(
-    inventory: Inventory, leaf: Leaf, bundle: Bundle, issuer: Generation, *, compare: bool
+    inventory: Inventory, leaf: Leaf, bundle: Bundle, issuer: Generation, *, check_extensions: bool
 ) -> Iterator[Reason]:
-    """Yield faults of issuer and subject; with `compare`, where these have none, faults of the extensions.
-
-    `compare` is set where no other fault was found: a difference in the names would be reported twice otherwise.
-    """
-    cert, config = bundle.certificate, inventory
+    """Yield the first fault of issuer and subject. If there is none, and with `check_extensions`, check the extensions."""
+    cert = bundle.certificate
+    expected_subject = subject_name(inventory.organisation, leaf.common_name)
     if cert.issuer != issuer.certificate.subject or not bundle.chain.startswith(issuer.pem):
         yield Why.OTHER_ISSUER(issuer=issuer.name)
     elif bundle.chain != issuer.chain:
         yield Why.OTHER_CHAIN(issuer=issuer.name)
-    elif not bundle.verified and not canonical.is_issued_by(cert, issuer.certificate):
+    elif not bundle.is_verified and not canonical.is_issued_by(cert, issuer.certificate):
         yield Why.OTHER_SIGNATURE(issuer=issuer.name)
-    elif cert.subject != subject_name(config.organisation, leaf.common_name) and not any(
-        _changed_common_name(leaf, cert)
-    ):
+    elif cert.subject != expected_subject and not any(_changed_common_name(leaf, cert)):  # that has its own reason
         yield Why.OTHER_SUBJECT()
-    elif compare:
-        expected = profiles.leaf_extensions(leaf, bundle.public) + profiles.publication_extensions(
-            config.publish.url, issuer.name
-        )
+    elif check_extensions:
+        expected = profiles.leaf_extensions(leaf, bundle.public)
+        expected += profiles.publication_extensions(inventory.publish.url, issuer.name)
         if any(bundle.extensions.get(type(value)) != (value, critical) for value, critical in expected):
             yield Why.OTHER_EXTENSIONS()
 
 
 def _changed_common_name(leaf: Leaf, cert: x509.Certificate) -> Iterator[Reason]:
-    """Yield that the CN of a client changed.
+    """Yield a reason if the CN of a client changed.
 
-    A service that lists permitted CNs must list the new one before the certificate is installed.
+    The reason has its own code, because a service that lists permitted CNs must list the new CN before the certificate
+    is installed.
     """
     present = common_name(cert.subject)
     if leaf.profile == "client" and present != leaf.common_name:
@@ -332,6 +335,7 @@ def _changed_common_name(leaf: Leaf, cert: x509.Certificate) -> Iterator[Reason]
 
 
 def _request_difference(store: Store, leaf: Leaf, public: bytes) -> list[Reason]:
+    """Return a reason if the device's request is unreadable, or has another key than the certificate (SPKI, DER)."""
     data = filesystem.read(store.home / (leaf.request or ""))
     try:
         requested = public_der(read_unverified_key(data or b"", ""))
@@ -352,7 +356,7 @@ def _name_difference(extension: x509.ExtensionType | None, leaf: Leaf) -> str:
 
 
 def _verb(reasons: Iterable[Reason]) -> Verb:
-    """Return how an issuance is reported: a renewal has new dates and nothing else that is new."""
+    """Return the verb for an issuance: *issued*, *renewed* if only the dates are new, or *reissued*."""
     codes = {reason.code for reason in reasons}
     if Why.NOT_CREATED in codes:
         return Verb.ISSUED
@@ -372,5 +376,5 @@ def _requested_key(store: Store, leaf: Leaf) -> CertificatePublicKeyTypes:
         raise PkiError(f"{leaf.declared}.request: {leaf.request} is not there", "put the device's request there")
     key = read_device_key(data, leaf.request or "")
     if fault := find_weakness(key):
-        raise PkiError(f"{leaf.request}: its key is weak: {fault}", NEW_KEY)
+        raise PkiError(f"{leaf.request}: its key is weak: {fault}", WEAK_KEY_REMEDY)
     return key

@@ -17,10 +17,7 @@ KILOBYTE = 1024
 
 @dataclass(frozen=True, slots=True)
 class PublishedCrl:
-    """The CRL of a generation with its `size` in bytes.
-
-    `server` (`haproxy at forge`) serves at most `largest` bytes.
-    """
+    """The CRL of a generation; `size` is in bytes. `server` (`haproxy at forge`) serves at most `largest` bytes."""
 
     generation: str
     size: int
@@ -38,18 +35,21 @@ class PublishedCrl:
         if self.size * 4 < self.largest * 3:
             return ""
         beyond = "beyond that " if self.fits else ""
-        kilobytes = f"{-(-self.size // KILOBYTE)} kB", f"{self.largest // KILOBYTE} kB"
-        text = "has {}, and {} serves files of at most {}: {}it is no longer published there"
-        return text.format(kilobytes[0], self.server, kilobytes[1], beyond)
+        size_kb = -(-self.size // KILOBYTE)  # rounded up
+        largest_kb = self.largest // KILOBYTE
+        return (
+            f"has {size_kb} kB, and {self.server} serves files of at most {largest_kb} kB: "
+            f"{beyond}it is no longer published there"
+        )
 
 
 def sizes(inventory: Inventory, store: Store, authorities: Authorities) -> list[PublishedCrl]:
     """Return every CRL that exists; nothing where the proxy of the publishing host has no limit."""
-    config = inventory
-    if not (largest := largest_published(config)):
+    largest = largest_published(inventory)
+    if not largest:
         return []
-    server = f"{config.hosts[config.publish.host].proxy} at {config.publish.host}"
+    publisher = inventory.publish.host
+    server = f"{inventory.hosts[publisher].proxy} at {publisher}"
     names = [name for authority in AUTHORITIES for name in authorities.live(authority)]
-    return [
-        PublishedCrl(name, size, largest, server) for name in names if (size := filesystem.size_of(store.crl(name)))
-    ]
+    crls = [PublishedCrl(name, filesystem.size_of(store.crl(name)), largest, server) for name in names]
+    return [crl for crl in crls if crl.size > 0]  # 0: there is no file

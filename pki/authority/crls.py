@@ -1,6 +1,6 @@
-"""Why a CRL is out of date, and how it is issued or published.
+"""Why a CRL is out of date, and how it is issued (intermediates, adopted CAs) or published (roots).
 
-A CRL is recorded in the ledger before it is in any file.
+The program records a CRL in the ledger before it writes any file.
 """
 
 from __future__ import annotations
@@ -8,19 +8,20 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from pki.authority import recover_revocations
-from pki.authority.ca_state import check_begun
+from pki.authority.ca_state import check_valid_yet
 from pki.common import filesystem
 from pki.common.cache import Cache, digest_of
 from pki.common.durations import backdate, in_common_unit
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined_past
 from pki.config.identifiers import ArtifactId, GenerationName
+from pki.ledger.types import RecordedCrl
 from pki.project.generations import Generation, PresignedCrl
 from pki.project.layout import Store
 from pki.project.project import Project
@@ -29,7 +30,14 @@ from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import encode_pem
 from pki.x509.revocation import CrlEntry, crl_number
 
-EPOCH = datetime.fromtimestamp(0, UTC)  # before every certificate's end: revoked_serials(EPOCH) includes expired ones
+EPOCH = datetime.fromtimestamp(0, UTC)  # every certificate expires after it: selects all revocations in the ledger
+
+
+class CrlDates(NamedTuple):
+    """thisUpdate and nextUpdate of a CRL."""
+
+    this_update: datetime
+    next_update: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,89 +46,103 @@ class Crls:
 
     project: Project
 
-    def stale_reasons(self, generation: str, *, missing: int | None = None) -> list[Reason]:
+    def stale_reasons(self, generation: str, *, missing_revocations: int | None = None) -> list[Reason]:
         """Return why an intermediate's CRL must be issued again.
 
-        `missing`: how many revocations the published CRL lacks, if the caller has counted them. Then the reverse (listed
-        but not in the ledger) is not examined: `issue` has just recovered those.
+        `missing_revocations` is how many revocations the published CRL lacks, if the caller has counted them. The caller
+        (`issue`) has then also recovered the revocations that only the CRL lists, so this method does not look for them.
         """
         issuer = self.project.authorities.generation(generation)
-        cached = _cached(self.project.cache, generation, issuer)
-        if cached is not None and self.project.ledger_view.is_unchanged_now():
-            return self._date_reasons(generation, *(datetime.fromtimestamp(at, UTC) for at in cached[:2]))
+        cached_dates = _cached_dates(self.project.cache, generation, issuer)
+        if cached_dates is not None and self.project.ledger_view.is_unchanged_now():
+            return self._date_reasons(generation, cached_dates)
         der, text = (filesystem.read(self.project.store.crl(generation, form)) for form in ("crl", "pem"))
         if der is None or text is None:
             return [Why.NOT_CREATED()]
         crl = self.signed(generation, der)
         if issuer is None or crl is None or crl.next_update_utc is None:
             return [Why.CRL_DAMAGED(generation=generation)]
-        if cached is None and text != encode_pem("X509 CRL", der):
+        if cached_dates is None and text != encode_pem("X509 CRL", der):
             return [Why.CRL_FORMS()]
-        dates = crl.last_update_utc, crl.next_update_utc
-        reasons = self._date_reasons(generation, *dates) or self._ledger_differences(generation, crl, missing)
+        dates = CrlDates(crl.last_update_utc, crl.next_update_utc)
+        reasons = self._date_reasons(generation, dates) or self._ledger_differences(
+            generation, crl, missing_revocations
+        )
         if not reasons:
             files = [str(self.project.store.crl(generation, form)) for form in ("crl", "pem")]
-            facts = [*(int(at.timestamp()) for at in dates), crl_number(crl)]
+            facts = [*(int(date.timestamp()) for date in dates), crl_number(crl)]
             self.project.cache.remember(ArtifactId("crl", generation), digest_of(issuer.fingerprint), files, facts)
         return reasons
 
-    def _date_reasons(self, generation: str, start: datetime, end: datetime) -> list[Reason]:
-        """Return why a CRL from `start` (thisUpdate) to `end` (nextUpdate) must be issued again for its dates."""
-        age = self.project.now - start
+    def _date_reasons(self, generation: str, dates: CrlDates) -> list[Reason]:
+        """Return why the dates of a CRL require that it is issued again."""
+        age = self.project.now - dates.this_update
         refresh = self.project.inventory.authorities.crl_rule(generation).refresh
-        if end <= self.project.now:
-            return [Why.EXPIRED(date=f"{end:%Y-%m-%d}")]
+        if dates.next_update <= self.project.now:
+            return [Why.EXPIRED(date=f"{dates.next_update:%Y-%m-%d}")]
         if age < timedelta(0):
-            return [Why.NOT_YET_VALID(time=f"{start:%Y-%m-%d %H:%M}")]
+            return [Why.NOT_YET_VALID(time=f"{dates.this_update:%Y-%m-%d %H:%M}")]
         if age < refresh or not self.project.signing_keys.can_sign(generation):
-            return []  # without the key it stays in use until it expires
-        (old, every), unit = in_common_unit(age, refresh)
-        return [Why.CRL_AGE(age=f"{old} {unit}".rstrip(), every=every)]
+            return []  # without the key, the present CRL stays in use until it expires
+        (age_count, refresh_count), unit = in_common_unit(age, refresh)
+        return [Why.CRL_AGE(age=f"{age_count} {unit}".rstrip(), every=refresh_count)]
 
     def _ledger_differences(
-        self, generation: str, crl: x509.CertificateRevocationList, missing: int | None
+        self, generation: str, crl: x509.CertificateRevocationList, missing_revocations: int | None
     ) -> list[Reason]:
-        """Return what the ledger records and a CRL lacks, or the reverse; `missing` as for `stale_reasons`."""
+        """Return what the ledger records and a CRL lacks, or what a CRL lists and the ledger does not record.
+
+        `missing_revocations` is the parameter of `stale_reasons`.
+        """
         if not self.project.ledger_view.has_ledger:
-            return []
+            return []  # nothing to compare with; whether a ledger is lost, the guard of the ledger decides
         last = self.project.ledger.last_crl(generation)
         number = crl_number(crl)
-        if last is not None and number < last[0]:
-            return [Why.CRL_NUMBER(number=number, last=last[0])]
-        if missing is not None:
-            return [Why.CRL_LACKS(count=_new_revocations(missing))] if missing else []
+        if last is not None and number < last.number:
+            return [Why.CRL_NUMBER(number=number, last=last.number)]
+        if missing_revocations is not None:
+            return [Why.CRL_LACKS(count=_new_revocations(missing_revocations))] if missing_revocations else []
         listed = {entry.serial_number for entry in crl}
-        revoked = self.project.ledger.revoked_serials(self.project.now, issuer=generation)
-        if lacking := len(revoked - listed):
-            return [Why.CRL_LACKS(count=_new_revocations(lacking))]
+        revoked = self.project.ledger.revoked_serials(expiring_after=self.project.now, issuer=generation)
+        missing_serials = revoked - listed
+        if missing_serials:
+            return [Why.CRL_LACKS(count=_new_revocations(len(missing_serials)))]
         return self._unrecorded_reasons(generation, listed - revoked)
 
     def _unrecorded_reasons(self, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
-        """Return one reason if the ledger does not record some of `serials`, which a CRL lists, as revoked; else none."""
-        unrecorded = len(serials - self.project.ledger.revoked_serials(EPOCH, issuer=generation)) if serials else 0
-        return [Why.CRL_UNRECORDED(count=_revoked_certificates(unrecorded))] if unrecorded else []
+        """Return one reason if a CRL lists `serials` and the ledger does not record all of them as revoked; else none."""
+        if not serials:
+            return []  # without a query of the ledger
+        unrecorded = serials - self.project.ledger.revoked_serials(expiring_after=EPOCH, issuer=generation)
+        return [Why.CRL_UNRECORDED(count=_revoked_certificates(len(unrecorded)))] if unrecorded else []
 
-    def stale_external_reasons(self, name: str) -> list[Reason]:
+    def stale_adopted_reasons(self, name: str) -> list[Reason]:
         """Return why the CRL of an adopted CA must be issued again; empty once the CA itself has expired."""
         ca = self.project.authorities.generation(name)
-        return [] if ca and ca.not_after < self.project.now else self.stale_reasons(name)
+        has_expired = ca is not None and ca.not_after < self.project.now
+        return [] if has_expired else self.stale_reasons(name)
 
-    def published(self, generation: str, *, again: bool = False) -> x509.CertificateRevocationList | None:
-        """Return the published CRL of a generation, if there is one that the generation signed; `again` as for `signed`."""
+    def published(self, generation: str, *, ignore_cache: bool = False) -> x509.CertificateRevocationList | None:
+        """Return the published CRL of a generation; None if there is none, or if the generation did not sign it.
+
+        `ignore_cache` is the parameter of `signed`.
+        """
         der = filesystem.read(self.project.store.crl(generation))
-        return self.signed(generation, der, again=again) if der else None
+        return self.signed(generation, der, ignore_cache=ignore_cache) if der else None
 
-    def signed(self, generation: str, der: bytes, *, again: bool = False) -> x509.CertificateRevocationList | None:
+    def signed(
+        self, generation: str, der: bytes, *, ignore_cache: bool = False
+    ) -> x509.CertificateRevocationList | None:
         """Return the CRL `der`, the content of the published file of a generation, if that generation signed it.
 
-        The signature is verified once for the same bytes, because that takes 0.1 s for a large CRL. With `again` the
-        results of earlier runs are not used.
+        A run verifies the signature once for the same bytes, because that takes 0.1 s for a large CRL. With
+        `ignore_cache` it does not use the results of earlier runs.
         """
         issuer, run = self.project.authorities.generation(generation), self.project.run
         if issuer is None:
             return None
         digest = hashlib.sha256(issuer.fingerprint.encode() + der).digest()
-        is_cached = not again and _cached(self.project.cache, generation, issuer) is not None
+        is_cached = not ignore_cache and _cached_dates(self.project.cache, generation, issuer) is not None
         if digest in run.verified or is_cached:
             return x509.load_der_x509_crl(der)
         crl = canonical.read_crl(der, serialization.Encoding.DER)
@@ -130,25 +152,25 @@ class Crls:
         return crl
 
     def unrecorded(self, generation: str) -> frozenset[int]:
-        """Return the serial numbers that the published CRL of a generation lists and the ledger does not."""
+        """Return the serial numbers that the published CRL of a generation lists and the ledger does not record as revoked."""
         crl = self.published(generation)
         listed = frozenset(entry.serial_number for entry in crl) if crl is not None else frozenset[int]()
         if not listed or not self.project.ledger_view.has_ledger:
             return listed
-        return listed - self.project.ledger.revoked_serials(EPOCH, issuer=generation)
+        return listed - self.project.ledger.revoked_serials(expiring_after=EPOCH, issuer=generation)
 
     def due_presigned(self, root: str) -> x509.CertificateRevocationList | None:
-        """Return the newest pre-signed CRL of a root, if it is valid now and lists every recorded revocation; else None.
+        """Return the newest pre-signed CRL of a root that is valid now, if it lists every recorded revocation; else None.
 
-        An older pre-signed CRL is never taken: if it lacked a revocation it would undo it, because servers follow the
-        newest thisUpdate and not the CRL number.
+        An older pre-signed CRL never takes its place: it could lack a revocation, which would then be undone.
         """
-        if not (valid_now := self._presigned_valid_now(root)):
+        valid_now = self._presigned_valid_now(root)
+        if not valid_now:
             return None
         newest = valid_now[-1]
         name, key = f"pre-signed CRL:{root}", digest_of(newest.crl.fingerprint(hashes.SHA256()))
-        if self.project.ledger_view.is_settled and self.project.cache.recall(name, key):
-            return newest.crl
+        if self.project.ledger_view.was_unchanged_at_start and self.project.cache.recall(name, key):
+            return newest.crl  # an earlier run compared it with the same ledger
         if self.missing_serials(root, newest):
             return None
         self.project.cache.remember(name, key, [], True)
@@ -157,36 +179,33 @@ class Crls:
     def _presigned_valid_now(self, root: str) -> list[PresignedCrl]:
         """Return the pre-signed CRLs that are valid now, lowest number first; thisUpdate rises with the number.
 
-        Where the file of a pre-signed CRL is damaged, the published CRL counts too, so that no older one replaces it.
+        If the file of a pre-signed CRL is damaged, the published CRL counts too, so that no older CRL replaces it.
         """
         presigned_crls = self.project.authorities.presigned_crls(root)
-        if len(presigned_crls) < len(self.project.store.presigned_crls(root)):
+        if self.project.authorities.has_lost_crls(root):
             published = self.published(root)
-            if published is not None and published.next_update_utc:
-                number = crl_number(published)
-                in_place = PresignedCrl(number, published, frozenset(entry.serial_number for entry in published))
-                presigned_crls = sorted([*presigned_crls, in_place], key=lambda presigned_crl: presigned_crl.number)
-        return [
-            presigned_crl
-            for presigned_crl in presigned_crls
-            if presigned_crl.crl.last_update_utc <= self.project.now < _next_update(presigned_crl.crl)
-        ]
+            if published is not None and published.next_update_utc is not None:
+                serials = frozenset(entry.serial_number for entry in published)
+                published_crl = PresignedCrl(crl_number(published), published, serials)
+                presigned_crls = sorted([*presigned_crls, published_crl], key=lambda presigned: presigned.number)
+        now = self.project.now
+        return [presigned for presigned in presigned_crls if presigned.this_update <= now < presigned.next_update]
 
     def missing_serials(self, root: str, presigned_crl: PresignedCrl) -> list[str]:
         """Return the serial numbers, in hexadecimal, that a pre-signed CRL lacks.
 
-        It must list what the ledger records as revoked under the root, and what the published CRL lists.
+        A pre-signed CRL must list the revocations of the root that are in the ledger, and those on the published CRL.
         """
-        revoked = (
-            self.project.ledger.revoked_entries(root, presigned_crl.crl.last_update_utc)
-            if self.project.ledger_view.has_ledger
-            else []
-        )
+        revoked = list[CrlEntry]()
+        if self.project.ledger_view.has_ledger:
+            revoked = self.project.ledger.revoked_entries(root, expiring_after=presigned_crl.this_update)
+        # in the order of the ledger, each serial number once
         serials = dict.fromkeys([*(entry.serial for entry in revoked), *sorted(self.unrecorded(root))])
         return [f"{serial:x}" for serial in serials if serial not in presigned_crl.serials]
 
     def stale_root_reasons(self, root: str) -> list[Reason]:
         """Return why the published root CRL is not the pre-signed CRL that is due."""
+        ledger_view = self.project.ledger_view
         if self.project.authorities.generation(root) is None:
             return [Why.NOT_CREATED()]
         presigned_crl = self.due_presigned(root)
@@ -195,17 +214,13 @@ class Crls:
         published = filesystem.read(self.project.store.crl(root))
         if published != presigned_crl.public_bytes(serialization.Encoding.DER):
             return [Why.NOT_CREATED() if published is None else Why.OTHER_PRESIGNED()]
-        if (
-            self.project.ledger_view.has_ledger
-            and not self.project.ledger_view.is_settled
-            and (serials := self.unrecorded(root))
-        ):
-            return self._unrecorded_reasons(root, serials)
-        return (
-            []
-            if filesystem.read(self.project.store.crl(root, "pem")) == encode_pem("X509 CRL", published)
-            else [Why.CRL_NO_PEM()]
-        )
+        if ledger_view.has_ledger and not ledger_view.was_unchanged_at_start:
+            unrecorded = self._unrecorded_reasons(root, self.unrecorded(root))
+            if unrecorded:
+                return unrecorded
+        if filesystem.read(self.project.store.crl(root, "pem")) != encode_pem("X509 CRL", published):
+            return [Why.CRL_NO_PEM()]
+        return []
 
     def no_presigned_reason(self, root: str) -> Reason:
         """Return why no pre-signed CRL of a root can be published."""
@@ -218,28 +233,23 @@ class Crls:
     def issue(self, generation: str) -> Outcome:
         """Issue an intermediate's CRL, record it in the ledger and publish it.
 
-        Its number is higher than the last one's whatever the clock says (RFC 5280 §5.2.3), and so is its thisUpdate. Only
-        if the last thisUpdate is in the future, because the clock was ahead, does it go back: servers refuse every client
-        over a CRL from the future. It is dated back a little (`backdate`), for clients whose clock is behind.
+        The number of the new CRL is higher than that of the last CRL, whatever the clock says (RFC 5280 §5.2.3).
 
         Raises PkiError when the authority is missing or not yet valid, or its key cannot be opened.
         """
-        issuing = self.project.authorities.generation(generation)
-        if issuing is None:
+        issuer = self.project.authorities.generation(generation)
+        if issuer is None:
             raise self.project.authorities.missing_authority(GenerationName.parse(generation).authority)
-        check_begun(self.project.inventory, self.project.authorities, self.project.clock, issuing)
-        issuer = self.project.signing_keys.crl_issuer(issuing)
-        recovered = self._recover(generation)
+        check_valid_yet(self.project.inventory, self.project.authorities, self.project.clock, issuer)
+        issuer_with_key = self.project.signing_keys.crl_issuer(issuer)
+        recovered = self._recover(generation)  # first: the new entries are counted in the ledger
         last = self.project.ledger.last_crl(generation)
-        number = max(int(self.project.now.timestamp()), last[0] + 1 if last else 0)
+        number = max(int(self.project.now.timestamp()), last.number + 1 if last else 0)
         new, unchanged = self._entries(generation)
-        reasons = (*recovered, *self.stale_reasons(generation, missing=len(new))) or (Why.REQUESTED(),)
-        this_update = max(
-            self.project.now - backdate(self.project.inventory.authorities.crl_rule(generation).refresh),
-            min(last[1] + timedelta(seconds=1), self.project.now) if last else EPOCH,
-        )
-        end = this_update + self.project.inventory.authorities.crl_rule(generation).lifetime
-        crl = crl_signing.sign_crl(issuer, number, this_update, end, new, unchanged)
+        reasons = (*recovered, *self.stale_reasons(generation, missing_revocations=len(new))) or (Why.REQUESTED(),)
+        this_update = self._next_this_update(generation, last)
+        next_update = this_update + self.project.inventory.authorities.crl_rule(generation).lifetime
+        crl = crl_signing.sign_crl(issuer_with_key, number, this_update, next_update, new, unchanged)
         der = crl.public_bytes(serialization.Encoding.DER)
         text = pem_encoding.encode_pem("X509 CRL", der)
         self.project.ledger.record_crl(
@@ -248,24 +258,37 @@ class Crls:
         _publish_crl(self.project.store, generation, der, text)
         return Outcome(Verb.ISSUED, reasons)
 
+    def _next_this_update(self, generation: str, last: RecordedCrl | None) -> datetime:
+        """Return thisUpdate of the next CRL: a little in the past (`backdate`), for clients whose clock is behind.
+
+        It is later than thisUpdate of the last CRL. There is one exception: where the last thisUpdate is in the future,
+        because the clock was ahead, the new one is now. Servers refuse every client while a CRL is from the future.
+        """
+        now = self.project.now
+        backdated = now - backdate(self.project.inventory.authorities.crl_rule(generation).refresh)
+        if last is None:
+            return backdated
+        return max(backdated, min(last.this_update + timedelta(seconds=1), now))
+
     def _entries(self, generation: str) -> tuple[list[CrlEntry], list[x509.RevokedCertificate]]:
         """Return the entries of an intermediate's next CRL: new ones, and those of the present CRL that stay as they are.
 
-        An entry stays until one CRL was issued after its certificate expired (RFC 5280 §3.3). A CRL dated in the future is
-        not counted as that CRL. Entries of an adopted CA never leave, as with `openssl ca`. A revocation that was recorded while the clock was ahead gets the present date: some
-        clients ignore entries from the future.
+        An entry stays until one CRL was issued after its certificate expired (RFC 5280 §3.3). A CRL from the future does
+        not count as that CRL. Entries of an adopted CA always stay, as with `openssl ca`. A revocation that was recorded
+        while the clock was ahead gets the present date, because some clients ignore entries from the future.
         """
-        last = (
-            None
-            if self.project.inventory.authorities.is_adopted(generation)
-            else self.project.ledger.last_crl(generation, begun=self.project.now)
-        )
-        previous_start = last[1] if last else EPOCH
-        present = self.published(generation) or ()
-        listed = {entry.serial_number: entry for entry in present if entry.revocation_date_utc <= self.project.now}
-        revoked = self.project.ledger.revoked_serials(previous_start, issuer=generation)
-        new = self.project.ledger.revoked_entries(generation, previous_start, only=revoked - listed.keys())
-        dated = [entry._replace(revoked_at=min(entry.revoked_at, self.project.now)) for entry in new]
+        now, ledger = self.project.now, self.project.ledger
+        last = None
+        if not self.project.inventory.authorities.is_adopted(generation):
+            last = ledger.last_crl(generation, this_update_until=now)
+        last_this_update = last.this_update if last else EPOCH
+        present_crl = self.published(generation) or ()
+        # an entry from the future is left out here: it gets a new date below
+        listed = {entry.serial_number: entry for entry in present_crl if entry.revocation_date_utc <= now}
+        revoked = ledger.revoked_serials(expiring_after=last_this_update, issuer=generation)
+        unlisted = revoked - listed.keys()
+        new = ledger.revoked_entries(generation, expiring_after=last_this_update, only=unlisted)
+        dated = [entry._replace(revoked_at=min(entry.revoked_at, now)) for entry in new]
         return dated, [entry for serial, entry in listed.items() if serial in revoked]
 
     def _recover(self, generation: str) -> list[Reason]:
@@ -275,14 +298,13 @@ class Crls:
         """
         reasons = self._unrecorded_reasons(generation, self.unrecorded(generation))
         if reasons:
-            shown = self.project.store.shown(self.project.store.crl(generation))
-            recover_revocations.recover_from_crl(
-                self.project, x509.load_der_x509_crl(filesystem.read(self.project.store.crl(generation)) or b""), shown
-            )
+            path = self.project.store.crl(generation)
+            published = x509.load_der_x509_crl(filesystem.read(path) or b"")
+            recover_revocations.recover_from_crl(self.project, published, self.project.store.shown(path))
             self.project.revocations.forget()
         return reasons
 
-    def issue_external(self, name: str) -> Outcome:
+    def issue_adopted(self, name: str) -> Outcome:
         """Issue the CRL of an adopted CA.
 
         Raises PkiError while its issuance records are not imported: a CRL without the old revocations would undo them.
@@ -297,16 +319,17 @@ class Crls:
     def publish_root(self, root: str) -> Outcome:
         """Publish the pre-signed CRL of a root that is due now.
 
-        Raises PkiError when there is none, or when the CRL changes while the clock cannot be trusted: the clock decides
-        which one is due.
+        Raises PkiError when there is none. Raises PkiError also when another CRL than the published one is due while the
+        clock cannot be trusted, because the clock decides which one is due.
         """
         if self.project.ledger_view.has_ledger and not self.project.ledger_view.fault:
-            self._recover(root)
+            self._recover(root)  # a root CRL is published even if nothing may be recorded
         presigned_crl = self.due_presigned(root)
         if presigned_crl is None:
+            # a wrong clock is the likely reason that none is valid now: these two report that instead
             self.project.clock.check()
             if ca := self.project.authorities.generation(root):
-                check_begun(self.project.inventory, self.project.authorities, self.project.clock, ca)
+                check_valid_yet(self.project.inventory, self.project.authorities, self.project.clock, ca)
             from pki.ceremony.online.ceremony_archive import new_crls_remedy  # noqa: PLC0415 - slow to import, rarely needed
 
             raise PkiError(
@@ -320,12 +343,13 @@ class Crls:
         return Outcome(Verb.PUBLISHED)
 
 
-def _cached(cache: Cache, generation: str, issuer: Generation | None) -> Any:
-    """Return thisUpdate, nextUpdate and number of the present CRL from the cache; None when its files changed.
-
-    Times are seconds since 1970.
-    """
-    return cache.recall(ArtifactId("crl", generation), digest_of(issuer.fingerprint)) if issuer else None
+def _cached_dates(cache: Cache, generation: str, issuer: Generation | None) -> CrlDates | None:
+    """Return the dates of the published CRL from the cache; None when its files changed or nothing was cached."""
+    facts = cache.recall(ArtifactId("crl", generation), digest_of(issuer.fingerprint)) if issuer else None
+    if facts is None:
+        return None
+    this_update, next_update, _ = facts  # the monitor reads the number
+    return CrlDates(datetime.fromtimestamp(this_update, UTC), datetime.fromtimestamp(next_update, UTC))
 
 
 def _revoked_certificates(number: int) -> str:
@@ -334,11 +358,6 @@ def _revoked_certificates(number: int) -> str:
 
 def _new_revocations(number: int) -> str:
     return f"{number} new revocation{'s' if number > 1 else ''}"
-
-
-def _next_update(crl: x509.CertificateRevocationList) -> datetime:
-    assert crl.next_update_utc is not None
-    return crl.next_update_utc
 
 
 def _publish_crl(store: Store, generation: str, der: bytes, text: bytes) -> None:

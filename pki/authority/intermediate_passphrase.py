@@ -1,7 +1,7 @@
 """Change the passphrase of an intermediate's key.
 
-The secrets file can decrypt the key at any moment: the new passphrase is stored there under a second name before the
-key is written, and replaces the first one after the key was read back.
+At any moment, the secrets file has a passphrase that decrypts the key. The program stores the new passphrase there under
+a second name, writes the key, reads the key back, and only then replaces the old passphrase.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from pki.x509 import keys
 def change_passphrase(project: Project, name: str, *, new: str | None = None, old: str | None = None) -> str:
     """Encrypt the key of a generation with another passphrase; returns the name of the source that holds it.
 
-    `new` is generated when it is not given. `old` is needed only where pki.yaml names a source other than the secrets
-    file, which then holds the new passphrase already. Raises PkiError, with key and secrets file unchanged, when the
-    key cannot be decrypted.
+    Without `new`, the passphrase is generated. `old` is needed only where pki.yaml names a source other than the secrets
+    file: this source then has the new passphrase already. Raises PkiError, with key and secrets file unchanged, when
+    the key cannot be decrypted.
     """
     generation = _intermediate(project.store, project.authorities, name)
     path = project.store.authority_file(name, "key.pem")
@@ -36,22 +36,22 @@ def change_passphrase(project: Project, name: str, *, new: str | None = None, ol
         raise PkiError(f"{shown}: the key of {name} is missing", project.keys.lost_key_remedy(name))
     new_passphrase = _new_passphrase(project.passphrases, name, new)
     has_source = project.passphrases.is_elsewhere(name)
-    present, key = _opened(
+    present_passphrase, key = _opened(
         project.inventory,
         project.store,
         project.passphrases,
         name,
         data,
-        [old] if old else [],
-        [new_passphrase] if has_source else [],
+        old=[old] if old else [],
+        new=[new_passphrase] if has_source else [],
     )
-    if new_passphrase == present:  # a killed run had written it already, or nothing changes
+    if new_passphrase == present_passphrase:  # a killed run had written the key already, or nothing changes
         project.passphrases.save({name: None, name + NEW: None} if has_source else {})
         return project.passphrases.source_of(name)
     encrypted = keys.encrypted_pem(key, new_passphrase)
     _check(generation, encrypted, new_passphrase, shown)
     if not has_source:
-        project.passphrases.save({name: present, name + NEW: new_passphrase})
+        project.passphrases.save({name: present_passphrase, name + NEW: new_passphrase})
     filesystem.write(path, encrypted, filesystem.SECRET)
     _check(generation, filesystem.read(path) or b"", new_passphrase, shown)
     project.passphrases.save({name: None if has_source else new_passphrase, name + NEW: None})
@@ -60,9 +60,7 @@ def change_passphrase(project: Project, name: str, *, new: str | None = None, ol
 
 def _intermediate(store: Store, authorities: Authorities, name: str) -> Generation:
     """Return an intermediate by name. Raises PkiError for a root and for a name that does not exist."""
-    existing = [
-        generation_name for authority in ("server", "client") for generation_name in store.generations(authority)
-    ]
+    existing = [*store.generations("server"), *store.generations("client")]
     generation = authorities.generation(name) if name in existing else None
     if name.startswith("root"):
         raise PkiError(f"{name}: the key of a root is on its vault, not in ca/", f"defined: {', '.join(existing)}")
@@ -72,15 +70,25 @@ def _intermediate(store: Store, authorities: Authorities, name: str) -> Generati
 
 
 def _opened(
-    inventory: Inventory, store: Store, passphrases: Passphrases, name: str, data: bytes, old: list[str], new: list[str]
+    inventory: Inventory,
+    store: Store,
+    passphrases: Passphrases,
+    name: str,
+    data: bytes,
+    *,
+    old: list[str],
+    new: list[str],
 ) -> tuple[str, keys.PrivateKey]:
-    """Return the passphrase that decrypts the key at present, and the key."""
+    """Return the passphrase that decrypts the key at present, and the key.
+
+    Tries `old`, or without it the two passphrases in the secrets file, and then `new`.
+    """
     shown = store.shown(store.authority_file(name, "key.pem"))
     stored = passphrases.stored()
-    tried = [*(old or [stored[key] for key in (name, name + NEW) if key in stored]), *new]
+    candidates = [*(old or [stored[key] for key in (name, name + NEW) if key in stored]), *new]
     source = "--old-passphrase-file" if old else inventory.secrets.file
-    for passphrase in tried:
-        with suppress(PkiError):
+    for passphrase in candidates:
+        with suppress(PkiError):  # another passphrase: the next one may be right
             return passphrase, keys.open_key(data, passphrase, shown, source)
     raise PkiError(
         f"{shown}: its key cannot be opened with what {source} holds",
@@ -89,16 +97,15 @@ def _opened(
 
 
 def _new_passphrase(passphrases: Passphrases, name: str, new: str | None) -> str:
-    """Return the new passphrase of the key.
-
-    It comes from the source that pki.yaml names; without one, it is `new`, or a generated one (160 bits).
-    """
+    """Return the new passphrase of the key: from the source that pki.yaml names, else `new`, else generated (160 bits)."""
     configured = passphrases.named(name)
     if configured and new:
         raise PkiError(
             f"{name}: pki.yaml names {configured.source} as the source of its passphrase", "leave --passphrase-file out"
         )
-    return configured.value if configured else new or secrets.token_hex(20)
+    if configured:
+        return configured.value
+    return new or secrets.token_hex(20)
 
 
 def _check(generation: Generation, data: bytes, passphrase: str, shown: str) -> None:

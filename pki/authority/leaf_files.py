@@ -17,10 +17,7 @@ SPLIT_KEY = "key.pem"  # split from the PEM bundle; the only other file with a p
 
 
 def damaged_files(store: Store, authorities: Authorities, leaf: Leaf) -> list[Reason]:
-    """Return which files of a leaf are damaged; empty where the leaf has no certificate.
-
-    What pki.yaml declares now does not matter.
-    """
+    """Return which files of a leaf are damaged, whatever pki.yaml declares now; empty where it has no certificate."""
     data = filesystem.read(store.bundle(leaf))
     if data is None:
         return []
@@ -42,24 +39,23 @@ def _bundle_damage(store: Store, authorities: Authorities, leaf: Leaf, data: byt
     """
     bundle = parse_bundle(data, set())
     if bundle is not None and (bundle.key is None or is_pair(bundle)):
-        crosses = [
+        cross_certificates = [
             filesystem.read(path) for root in store.generations("root") for path in store.cross_certificates(root)
         ]
         for name in store.generations(leaf.authority):
             issuer = authorities.generation(name)
-            if (
-                issuer
-                and bundle.chain.startswith(issuer.pem)
-                and canonical.is_issued_by(bundle.certificate, issuer.certificate)
-            ):
-                cross_pems = bundle.chain.removeprefix(issuer.pem).split(canonical.BEGIN)[1:]
-                if all(canonical.BEGIN + pem in crosses for pem in cross_pems):
-                    return []
+            if issuer is None or not bundle.chain.startswith(issuer.pem):
+                continue
+            # the part after BEGIN of each certificate that follows the issuer's own in the chain
+            other_pems = bundle.chain.removeprefix(issuer.pem).split(canonical.BEGIN)[1:]
+            is_chain_intact = all(canonical.BEGIN + pem in cross_certificates for pem in other_pems)
+            if is_chain_intact and canonical.is_issued_by(bundle.certificate, issuer.certificate):
+                return []
     return [Why.DAMAGED(file=store.bundle(leaf).name)]
 
 
 def stopped_reasons(revocations: Revocations, name: str) -> list[Reason]:
-    """Return since when the replacement of a revoked leaf is stopped; empty when it is not."""
+    """Return one reason that says since when the replacement of a revoked leaf is stopped; none when it is not."""
     since = revocations.replacement_stopped.get(name)
     return [Why.REPLACEMENT_STOPPED(date=f"{since:%Y-%m-%d}")] if since else []
 
@@ -76,7 +72,7 @@ def wrong_mode(file: str, mode: int | None) -> Reason:
 
 
 def are_of_split_files(reasons: Iterable[Reason]) -> bool:
-    """Return whether all these reasons are of `file_faults`: the certificate and its key stay the same."""
+    """Return whether `file_faults` is the source of all these reasons: certificate and key then stay the same."""
     return all(
         reason.code in {Why.MISSING_FILE, Why.NOT_FROM_PEM}
         or (reason.code is Why.FILE_MODE and dict(reason.data)["file"] == SPLIT_KEY)
@@ -90,7 +86,8 @@ def file_faults(store: Store, leaf: Leaf) -> list[Reason]:
     parts = canonical.split_bundle(filesystem.read(store.bundle(leaf)) or b"")
     for name, content in parts.items():
         path = store.leaf_file(leaf, name)
-        if (present := filesystem.read(path)) != content:
+        present = filesystem.read(path)
+        if present != content:
             reasons.append((Why.MISSING_FILE if present is None else Why.NOT_FROM_PEM)(file=name))
         elif name == SPLIT_KEY and filesystem.mode_of(path) != filesystem.SECRET:
             reasons.append(wrong_mode(name, filesystem.mode_of(path)))

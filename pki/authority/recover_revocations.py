@@ -16,7 +16,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory
-from pki.ledger.types import CertificateRecords, Ledger, Recovered
+from pki.ledger.types import CertificateQueries, Ledger, Recovered
 from pki.project.authorities import Authorities
 from pki.project.generations import Generation
 from pki.project.layout import Store
@@ -31,25 +31,26 @@ def signer_of(
     inventory: Inventory, store: Store, authorities: Authorities, crl: x509.CertificateRevocationList
 ) -> Generation | None:
     """Return the generation of this project, or the adopted CA, that signed a CRL; None for any other CRL."""
-    ours = [name for authority in AUTHORITIES for name in store.generations(authority)]
-    for generation in filter(None, map(authorities.generation, [*ours, *inventory.authorities.adopted])):
-        if generation.certificate.subject == crl.issuer and canonical.is_signed_by(
-            crl, ca_public_key(generation.certificate)
-        ):
+    own_names = [name for authority in AUTHORITIES for name in store.generations(authority)]
+    for generation in filter(None, map(authorities.generation, [*own_names, *inventory.authorities.adopted])):
+        certificate = generation.certificate
+        if certificate.subject == crl.issuer and canonical.is_signed_by(crl, ca_public_key(certificate)):
             return generation
     return None
 
 
 def recover_from_crl(project: Project, crl: x509.CertificateRevocationList, source: str) -> Recovered | None:
-    """Record the revocations that a CRL lists and the ledger lacks, and its number; None for a CRL of another CA.
+    """Record the revocations that a CRL lists and the ledger lacks, and the number of the CRL.
 
-    A certificate of which only the serial number is known is recorded as valid until its CA expires.
+    Returns None for a CRL that no CA of the project signed. If only the serial number of a certificate is known, its
+    record says that it expires with its CA.
     """
     issuer = signer_of(project.inventory, project.store, project.authorities, crl)
     if issuer is None or crl.next_update_utc is None:
         return None
-    until = issuer.certificate.not_valid_after_utc
-    recovered = project.ledger.recovery.record_crl(crl, issuer=issuer.name, until=until, source=source, at=project.now)
+    recovered = project.ledger.recovery.record_crl(
+        crl, issuer=issuer.name, default_expiry=issuer.not_after, source=source, at=project.now
+    )
     if issuer.authority == "root":
         _file_presigned_crl(project.store, project.now, project.authorities, issuer.name, recovered.number, crl)
     return recovered
@@ -58,10 +59,11 @@ def recover_from_crl(project: Project, crl: x509.CertificateRevocationList, sour
 def _file_presigned_crl(
     store: Store, now: datetime, authorities: Authorities, root: str, number: int, crl: x509.CertificateRevocationList
 ) -> None:
-    """Store a root's CRL as a pre-signed CRL if it is newer than the present one: no run of doit can issue it."""
+    """Store a root's CRL as a pre-signed CRL if it is newer than the present one, because no run can sign it again."""
     presigned_crls = authorities.presigned_crls(root)
-    begun = [presigned_crl.number for presigned_crl in presigned_crls if presigned_crl.crl.last_update_utc <= now]
-    if number not in {presigned_crl.number for presigned_crl in presigned_crls} and number > max(begun, default=0):
+    stored_numbers = {presigned.number for presigned in presigned_crls}
+    present_numbers = [presigned.number for presigned in presigned_crls if presigned.this_update <= now]
+    if number not in stored_numbers and number > max(present_numbers, default=0):
         filesystem.write(store.authority_file(root, "crl") / f"{number}.pem", pem_of([crl]))
 
 
@@ -72,19 +74,20 @@ def _file_presigned_crl(
 class BackupCa:
     """A CA of the backup.
 
-    `adopted` is the path of the certificate of an adopted CA, relative to the project; else empty.
+    `adopted_path` is the path of the certificate of an adopted CA, relative to the project; "" for a CA of the project.
     """
 
     certificate: x509.Certificate
-    adopted: str = ""
+    adopted_path: str = ""
 
-    def is_in(self, ledger: CertificateRecords, home: Path) -> bool:
-        """Return whether an older ledger, of the project in `home`, belongs to this CA.
+    def is_in(self, ledger: CertificateQueries, home: Path) -> bool:
+        """Return whether an older ledger, of the project in `home`, contains this CA.
 
-        Another CA may have the same name.
+        The name of the CA does not show it, because another CA may have the same name.
         """
-        if self.adopted:
-            path = home / self.adopted
+        if self.adopted_path:
+            path = home / self.adopted_path
+            # a ledger does not contain the certificate of an adopted CA: without the file, the name decides
             return not path.is_file() or _is_same_certificate(filesystem.read(path) or b"", self.certificate)
         issued = ledger.certificates(serial=self.certificate.serial_number)
         return any(_is_same_certificate(certificate.pem.encode(), self.certificate) for certificate in issued)
@@ -97,44 +100,47 @@ def _is_same_certificate(pem: bytes, certificate: x509.Certificate) -> bool:
 
 
 def recover_from_ledgers(
-    folder: Path, cas: Mapping[str, BackupCa], older: Sequence[Path], detail: str, now: datetime
+    folder: Path, cas: Mapping[str, BackupCa], older_ledgers: Sequence[Path], detail: str, now: datetime
 ) -> tuple[list[int], list[PkiError]]:
-    """Record in the ledger in `folder` the revocations of `older` ledgers, and that the project was restored.
+    """Record in the ledger in `folder` the revocations of older ledgers, and that the project was restored.
 
     Returns the serial numbers that were recorded, and an error for each ledger that cannot be read.
     """
-    ledger, serials, unread = _open(folder), list[int](), list[PkiError]()
+    ledger, serials, read_errors = _open(folder), list[int](), list[PkiError]()
     try:
-        for path in older:
-            source = f"{path.parent.parent.name}/ca" if path.parent.parent.name.startswith("ca.") else "ca"
+        for path in older_ledgers:
+            project_folder = path.parent.parent.name
+            # PROJECT/ca.before-restore-TIME/ca/ledger.db, or PROJECT/ca/ledger.db
+            source = f"{project_folder}/ca/ledger.db" if project_folder.startswith("ca.") else "ca/ledger.db"
             try:
                 revoked = _revoked(path, cas, now)
             except (PkiError, OSError, ValueError, TypeError) as error:
                 why = error.message if isinstance(error, PkiError) else str(error)
-                unread.append(
-                    PkiError(f"{source}/ledger.db: cannot be read: {why}", "./run invoke ledger.recover --all")
-                )
+                read_errors.append(PkiError(f"{source}: cannot be read: {why}", "./run invoke ledger.recover --all"))
                 continue
             for issuer, entries in revoked.items():
-                until = cas[issuer].certificate.not_valid_after_utc
                 serials += ledger.recovery.record_entries(
-                    entries, issuer=issuer, until=until, source=f"{source}/ledger.db", at=now
+                    entries,
+                    issuer=issuer,
+                    default_expiry=cas[issuer].certificate.not_valid_after_utc,
+                    source=source,
+                    at=now,
                 )
         ledger.record_decision("project", "restored", detail, now)
     finally:
         ledger.close()
-    return serials, unread
+    return serials, read_errors
 
 
 def _revoked(path: Path, cas: Mapping[str, BackupCa], now: datetime) -> dict[str, list[CrlEntry]]:
-    """Return the revocations of an older ledger, by the name of the CA."""
+    """Return the revocations of unexpired certificates in an older ledger, by the name of the CA."""
     with copied_ledger(path) as folder:
         ledger = _open(folder, is_copy=True)
         try:
             if ledger.newest_event() is None:
                 raise PkiError("the ledger is empty")
             return {
-                name: ledger.revoked_entries(name, now)
+                name: ledger.revoked_entries(name, expiring_after=now)
                 for name, ca in cas.items()
                 if ca.is_in(ledger, path.parent.parent)
             }

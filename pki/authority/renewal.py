@@ -1,4 +1,4 @@
-"""Decide when a leaf certificate is due for renewal: from its dates (RFC 5280 §4.1.2.5) and `renew_before` in pki.yaml."""
+"""Decide when a leaf certificate is due for renewal, by its dates (RFC 5280 §4.1.2.5) and `renew_before` in pki.yaml."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class Current:
 def postponed_reasons(
     now: datetime, authorities: Authorities, signing_keys: SigningKeys, leaf: Leaf, current: Current
 ) -> list[Reason]:
-    """Return why a leaf is due while its authority cannot sign, for reports; empty if it is not due or can be signed.
+    """Return why a leaf is due while its authority cannot sign, for reports.
 
-    An authority cannot sign while its key or passphrase is missing.
+    Returns nothing if the leaf is not due, or if the authority can sign. An authority cannot sign while its key or
+    passphrase is missing.
     """
     issuer = authorities.issuing(leaf.authority)
     if issuer is None or signing_keys.can_sign(issuer.name):
@@ -41,8 +42,8 @@ def renewal_reasons(
 ) -> list[Reason]:
     """Return why the next run must renew a leaf; empty while no renewal is due.
 
-    While the authority cannot sign, a leaf that is due is postponed as long as its certificate is valid: the run reports
-    the key of the authority, and not each leaf.
+    While the authority cannot sign, the renewal of a leaf is postponed as long as its certificate is valid. The run then
+    reports the key of the authority once, instead of each leaf.
     """
     reasons = due_reasons(now, leaf, current, issuer)
     is_valid = current.not_before <= now <= current.not_after
@@ -53,7 +54,7 @@ def renewal_reasons(
 def due_reasons(now: datetime, leaf: Leaf, current: Current, issuer: Generation | None) -> list[Reason]:
     """Return why a leaf is due by its dates alone: not valid yet, expired, or less than `renew_before` left.
 
-    Whether its authority can sign does not matter. Empty if a renewal would not extend the certificate.
+    Whether its authority can sign does not count. Returns nothing if a renewal would not extend the certificate.
     """
     if current.not_before > now:
         return [Why.NOT_YET_VALID(time=f"{current.not_before:%Y-%m-%d %H:%M}")]
@@ -63,19 +64,16 @@ def due_reasons(now: datetime, leaf: Leaf, current: Current, issuer: Generation 
         return []
     if current.not_after < now:
         return [Why.EXPIRED(date=f"{current.not_after:%Y-%m-%d}")]
-    spans = (
-        current.not_after - now,
-        current.not_after - current.not_before + timedelta(seconds=1),
-        leaf.renew_before,
-    )
-    (left, life, starts), unit = in_common_unit(*spans)
+    # RFC 5280 §4.1.2.5: the second of notAfter is part of the lifetime
+    lifetime = current.not_after - current.not_before + timedelta(seconds=1)
+    (left, life, starts), unit = in_common_unit(current.not_after - now, lifetime, leaf.renew_before)
     return [Why.DUE(left=left, life=f"{life} {unit}".rstrip(), starts=starts)]
 
 
 def gains_time(now: datetime, leaf: Leaf, current: Current, issuer: Generation) -> bool:
     """Return whether a certificate that is issued now would expire later than the present one, by a minimum gain.
 
-    It would not where the issuer expires first: a certificate never outlives its issuer.
+    A new certificate expires no later where the issuer expires first, because a certificate never outlives its issuer.
     """
-    end = validity_dates(now, leaf.lifetime, issuer.certificate)[1]
-    return end >= current.not_after + minimum_gain(leaf.lifetime, leaf.renew_before)
+    _, new_expiry = validity_dates(now, leaf.lifetime, issuer.certificate)
+    return new_expiry >= current.not_after + minimum_gain(leaf.lifetime, leaf.renew_before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 from cryptography.hazmat.primitives import serialization
 
@@ -31,9 +32,9 @@ def stale_reasons(store: Store, expected: dict[str, bytes]) -> list[Reason]:
 def cached_stale_reasons(
     store: Store, cache: Cache, name: str, key: str, files: list[str], expected: Callable[[], dict[str, bytes]]
 ) -> list[Reason]:
-    """Return what `stale_reasons` returns; `expected` is costly, and is not called while nothing changed.
+    """Return what `stale_reasons` returns. Calls `expected`, which is slow, only when something changed.
 
-    `key` is the cache key of all sources that are not files; `files` are the sources that are files, and the targets.
+    `key` is the cache key of all sources that are not files. `files` are the sources that are files, and the targets.
     """
     if cache.recall(name, key):
         return []
@@ -48,16 +49,16 @@ def trust_files(store: Store, authorities: Authorities) -> dict[str, bytes]:
 
     Raises PkiError when an authority is missing.
     """
-    live = {name: authorities.live(name) for name in identifiers.AUTHORITIES}
+    live = {authority: authorities.live(authority) for authority in identifiers.AUTHORITIES}
     pems: dict[str, bytes] = {}
     files: dict[str, bytes] = {}
     folder = store.shown(store.build / "trust")
-    for generation in [g for generations in live.values() for g in generations]:
-        ca = authorities.generation(generation)
-        if ca is None:
-            raise authorities.missing_authority(GenerationName.parse(generation).authority)
-        pems[generation] = ca.pem
-        files[f"{folder}/{generation}.crt"] = ca.certificate.public_bytes(serialization.Encoding.DER)
+    for name in chain.from_iterable(live.values()):
+        generation = authorities.generation(name)
+        if generation is None:
+            raise authorities.missing_authority(GenerationName.parse(name).authority)
+        pems[name] = generation.pem
+        files[f"{folder}/{name}.crt"] = generation.certificate.public_bytes(serialization.Encoding.DER)
     roots = b"".join(pems[name] for name in reversed(live["root"]))
     clients = b"".join(pems[name] for name in reversed(live["client"]))
     return {
@@ -73,13 +74,13 @@ def client_crl_bundle(store: Store, authorities: Authorities) -> dict[str, bytes
 
     Raises PkiError when one of these CRLs is missing.
     """
-    parts = []
+    crls = []
     for generation in [*authorities.live("client"), *authorities.live("root")]:
-        text = filesystem.read(store.crl(generation, "pem"))
-        if text is None:
+        crl = filesystem.read(store.crl(generation, "pem"))
+        if crl is None:
             raise PkiError(f"the CRL of {generation} is missing", "./run doit")
-        parts.append(text)
-    return {store.shown(store.client_crl_bundle()): b"".join(parts)}
+        crls.append(crl)
+    return {store.shown(store.client_crl_bundle()): b"".join(crls)}
 
 
 def write(store: Store, expected: dict[str, bytes]) -> Outcome:

@@ -50,7 +50,7 @@ def accept(project: Project, why: str) -> Accepted:
     if is_new := fault.kind in {MISSING, EMPTY}:
         project.ledger.recovery.create_empty()
         project.forget_ledger_state()
-    lost = list(project.ledger_view.guard.seen_heads) if is_new else project.ledger_view.guard.lost_heads()
+    lost = list(project.ledger_view.guard.observed_heads) if is_new else project.ledger_view.guard.lost_heads()
     authorities = list(_unrecorded_authorities(project.store, project.authorities, project.ledger_view))
     project.ledger.recovery.record_authorities(authorities, reason=f"recorded again: {why}", at=project.now)
     _, revocations = restore.recover_from_published_crls(project)
@@ -72,7 +72,7 @@ def accept_if_covered(project: Project) -> bool:
     ):
         return False
     lost = project.ledger_view.guard.lost_heads()
-    recorded, expected = project.ledger.counts()[1], lost[-1].revocations if lost else None
+    recorded, expected = project.ledger.counts().revocations, lost[-1].revocations if lost else None
     if expected is None or recorded < expected:
         return False
     project.ledger.recovery.record_acceptance(

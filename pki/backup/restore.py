@@ -27,7 +27,7 @@ from pki.config import loader
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory
 from pki.ledger.last_seen import LAST_BACKUP
-from pki.project import external_ca
+from pki.project import adopted_ca
 from pki.project.layout import BEFORE_RESTORE, Store
 from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
@@ -241,7 +241,7 @@ class Restore:
         paths = {path.split("/")[2]: path for path in self.archive.files if _is_certificate_of_ours(path)}
         for name, rule in self.config.authorities.adopted.items():
             certificates = [
-                path for layout, _ in external_ca.LAYOUTS if (path := f"{rule.adopt}/{layout}") in self.archive.files
+                path for layout, _ in adopted_ca.LAYOUTS if (path := f"{rule.adopt}/{layout}") in self.archive.files
             ]
             paths |= {name: certificates[0]} if certificates else {}
         for name, path in paths.items():

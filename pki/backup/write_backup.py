@@ -146,7 +146,7 @@ def _noted(ledger_view: LedgerView, head: Mapping[str, object] | None) -> Mappin
     if head is None:
         newest = ledger_view.ledger.head()
         head = {"events": newest.seq, "head": newest.hash}
-    return {"ledger": head, "revocations": ledger_view.ledger.counts()[1]}
+    return {"ledger": head, "revocations": ledger_view.ledger.counts().revocations}
 
 
 def _notes(inventory: Inventory, store: Store, passphrases: Passphrases, files: dict[str, BackupFile]) -> Iterator[str]:

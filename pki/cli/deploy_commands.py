@@ -89,10 +89,19 @@ def bootstrap(
     output = bootstraps.install(prepared, login_transport, as_root=as_root)
     bootstraps.verify_start(transport, payload, as_root=os.geteuid() == 0)
     _permitted(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
-    if (last_receipt := delivery.records.receipt) and last_receipt.held:
-        receipts.save(project.store.receipt(host), replace(last_receipt, held={}))  # the next run deploys these files
-    level = "files of its release" if scope == "certificates" else "folders of its release: equal to root access"
-    Screen().done("prepared", ArtifactId("deploy", host), f"{output}; the deployment key may write the {level}")
+    if (last_receipt := delivery.records.receipt) and last_receipt.held_back:
+        # the next run deploys these files
+        receipts.save(project.store.receipt(host), replace(last_receipt, held_back={}))
+    permission = _what_the_key_may_write(scope, is_local=is_local)
+    Screen().done("prepared", ArtifactId("deploy", host), f"{output}{permission}")
+
+
+def _what_the_key_may_write(scope: str, *, is_local: bool) -> str:
+    """Return what the message about a prepared host adds: this machine itself needs no deployment key."""
+    if is_local:
+        return ""
+    level = "files of its release" if scope == "certificates" else "folders of its release, as powerful as root access"
+    return f"; the deployment key may write the {level}"
 
 
 def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_config: bool) -> None:
@@ -158,7 +167,7 @@ def push(context: Context, host: str) -> None:
 def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> None:
     """Put a host back to the previous release, or to --to RELEASE, with the newest CRLs, and pin it there until deploy.push.
 
-    A release with an expired or revoked certificate is refused. --yes: do not prompt.
+    A release with an expired or revoked certificate is refused. With --yes, it does not ask.
     """
     project = project_of(context)
     delivery = _delivery(context, project, host)

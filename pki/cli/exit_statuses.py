@@ -9,7 +9,7 @@ Statuses = dict[int, str]
 DOIT: Statuses = {
     0: "everything is up to date, and no finding is critical",
     1: "a task failed, or a finding is critical; the last lines name it",
-    2: "as 1: doit reports an error of a task with this status",
+    2: "as 1; doit itself ends with this status when a task has an error",
     3: "nothing was done: pki.yaml is invalid, the command line is wrong, or there is no project",
     STOPPED: "stopped with Ctrl-C",
 }
@@ -20,9 +20,9 @@ COMMANDS: Statuses = {
     STOPPED: "stopped with Ctrl-C",
 }
 REVOCATION: Statuses = {
-    0: "refused by every service, or no service is concerned",
-    1: "something failed, or a service still accepts it",
-    2: "revoked and published, but not verified everywhere",
+    0: "every service refuses the certificate, or no service uses it",
+    1: "something failed, or a service still accepts the certificate",
+    2: "revoked and published, but not every service could be verified",
 }
 OWN: dict[str, Statuses] = {  # command → statuses whose meaning differs from that in COMMANDS
     "plan": {0: "everything is up to date", 2: "something is to do, or the ledger is lost"},

@@ -39,7 +39,7 @@ def init(
 
     --network lan=192.168.1.0/24, --host web,network=lan,address=192.168.1.10,proxy=nginx,
     --service web/wiki=http://127.0.0.1:3000,mtls and --client admin=admin@lab.internal may be given several times;
-    --publish http://pki.lab.internal=web. --yes: do not prompt, use the defaults. --sandbox creates a trial
+    --publish http://pki.lab.internal=web. With --yes, it uses the defaults and does not ask. --sandbox creates a trial
     project, whose root key is on this machine.
     """
     target = path_of(context, folder or ".")

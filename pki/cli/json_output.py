@@ -88,7 +88,7 @@ class StatusRow(Part):
     state: str = Field(description="its state in words")
     days_left: str = Field(description="time until it expires, such as 89d; empty if it does not expire")
     next: str = Field(description="what happens next, and when")
-    by: str = Field(description="who does it: doit, or you")
+    by: str = Field(description="who does it: doit, you, ceremony, or doit and then a ceremony")
 
 
 class StatusOutput(Output):

@@ -246,14 +246,14 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
 
     Before that, revocations are recovered from the CRLs in build/ and on the hosts; --without HOST leaves out a host
     that cannot be reached. The loss is recorded. Look for a newer ledger first: restore, or dumps of the database.
-    --json is for programs, and needs --yes: it does not prompt.
+    --json is for programs. It needs --yes, because it does not ask.
     """
     project, screen = project_as_it_is(context), Screen()
     if not project.roots.is_older:  # the response that brings the newest root is accepted afterwards
         project.roots.check()
     fault = lost_ledger.acceptable(project.ledger_view)
     if json and not yes:
-        raise PkiError("--json does not prompt; nothing was written", "./run invoke ledger.accept-loss --json --yes")
+        raise PkiError("--json does not ask; nothing was written", "./run invoke ledger.accept-loss --json --yes")
     if not json:
         screen.line(fault.evidence)
         screen.line("certificates that it no longer contains cannot be revoked by name; decisions in it are lost")

@@ -85,7 +85,7 @@ MEANINGS = {
     "without": "continue without this unreachable host; may be given several times",
     "words": "first words of the SHA-256, instead of a prompt",
     "years": "how many years ahead",
-    "yes": "do not prompt",
+    "yes": "carry out without asking",
 }
 SPECIAL = {
     "client_commands.add": {"name": "one for each person and device, such as admin@laptop"},

@@ -21,7 +21,7 @@ from pki.common.terminal import Screen
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.leaf_certificates import client_artifact
 from pki.ledger.types import Issued
-from pki.monitor import dependents, revocation_publication
+from pki.monitor import dependents, open_sessions, revocation_publication
 from pki.monitor.report.run import Run
 from pki.monitor.revocation_check import Observation, RefusalVerdict, RevocationCheck
 from pki.monitor.revocation_impact import AfterRevocation, consequences
@@ -93,7 +93,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
 
 @command
 def retire(context: Context, name: str, yes: bool = False) -> None:
-    """Revoke the certificates of a name that is no longer in pki.yaml. --yes: do not prompt."""
+    """Revoke the certificates of a name that is no longer in pki.yaml. With --yes, it does not ask."""
     project = project_of(context)
     leaves = pipeline_plan.plan(project).leaves
     name = _leaf_name(project, name, "retire")
@@ -226,6 +226,9 @@ def carry_out(context: Context, project: Project, order: Order, *, yes: bool) ->
         project.ledger_view.close()
     for observation in findings:
         screen.observed(observation.verdict, observation.place, observation.text)
+    if certificates[-1].profile == "client" and certificates[-1].artifact.kind == "cert":
+        for place, text in open_sessions.of_clients(project.inventory, certificates):
+            screen.observed("sessions", place, text)
     code, text = verdict(findings, published.failures)
     screen.line(for_this_project(text))
     if code:
@@ -322,6 +325,7 @@ def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) 
     """Return the exit status and the last line of a revocation."""
     places = {kind: [finding.place for finding in findings if finding.verdict == kind] for kind in RefusalVerdict}
     verified, folders = places[RefusalVerdict.VERIFIED], places[RefusalVerdict.FOLDER]
+    unseen = places[RefusalVerdict.UNSEEN]
     unverified, accepting = places[RefusalVerdict.UNVERIFIED], places[RefusalVerdict.ACCEPTED]
     absent = [name for name, code in failures.items() if code is ErrorCode.UNREACHABLE]
     broken = [name for name in failures if name not in absent]
@@ -331,17 +335,16 @@ def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) 
         return 1, f"revoked; failed: {', '.join(broken)}; fix it, then ./run doit tries again"
     if unverified or absent:
         # `unverified` already contains the services of hosts that could not be reached
-        left = ", ".join([*(unverified or absent), *folders])
+        left = ", ".join([*(unverified or absent), *folders, *unseen])
         return (
             2,
             f"revoked and published; not verified: {left}; the next ./run doit deploys to the hosts that it can reach, and verifies them",
         )
-    if folders:
-        at = f"; verified at {', '.join(verified)}" if verified else ""
-        return (
-            2,
-            f"revoked and published{at}; not verified: {', '.join(folders)}; copy their files there from build/hosts/",
-        )
+    if folders or unseen:
+        texts = ["revoked and published", f"verified at {', '.join(verified)}" if verified else ""]
+        texts += [f"not verified: {', '.join(folders)}; copy their files there from build/hosts/" if folders else ""]
+        texts += [f"not verifiable from here: {', '.join(unseen)}; check it on the host" if unseen else ""]
+        return 2, "; ".join(filter(None, texts))
     if verified:
         return 0, f"revoked, published, and verified at {', '.join(verified)}"
     return 0, "revoked and published; there is no service to verify it at"

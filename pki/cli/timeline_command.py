@@ -43,7 +43,7 @@ def show_timeline(context: Context, years: str = "10", no_ceremonies: bool = Fal
     else:
         title = f"{'SANDBOX ' if project.inventory.sandbox else ''}{project.inventory.organisation}"
         _show(screen, timeline, title, _assumption(is_sandbox=project.inventory.sandbox, no_ceremonies=no_ceremonies))
-    project.close(settled=False)
+    project.close(run_succeeded=False)
     if timeline.wrong:
         raise Exit(code=2)
 

@@ -29,6 +29,8 @@ T = TypeVar("T")
 FORMAT = 3
 CODE = (".py", ".html", ".css", ".js")
 OBSERVED = "seen "  # prefix of observations, which stay valid when the code changes
+# positions in an entry, which JSON stores as a list: key, state of the files, files, finding, content, until
+FINDING, UNTIL = 3, 5
 # seconds until the files of a finding are read again; a daily run reads all of them
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 10 * 3600, 20 * 3600
 
@@ -62,15 +64,18 @@ class Cache:
         if entry is None:
             return None
         cached_key, cached_state, relative_files, finding, content, until = entry
-        if cached_key != key or (content and self._reads_all and name not in self._used):
+        if cached_key != key:
             return None
+        if content and self._reads_all and name not in self._used:
+            return None  # a finding of an earlier run, while this run reads every file again
         files = [self._home + file for file in relative_files]
         if cached_state != file_state(files):
             return None
         if content and name not in self._used and not self._now < until <= self._now + LONGEST_INTERVAL:
             if content != _content(files):
                 return None
-            entry[5], self._changed = self._until(name), True
+            entry[UNTIL] = self._until(name)
+            self._changed = True
         self._used[name] = entry
         return finding
 
@@ -82,7 +87,7 @@ class Cache:
     def recalled(self, name: str) -> Any:
         """Return the finding that this run recalled or stored, without checking its files again, or None."""
         entry = self._used.get(name)
-        return entry[3] if entry else None
+        return entry[FINDING] if entry else None
 
     def cached(self, name: str, key: str, files: list[str], compute: Callable[[], T]) -> T:
         """Return the finding under a name as `recall` does; if there is none, compute it and store it.
@@ -103,12 +108,13 @@ class Cache:
 
     def findings(self, name: str) -> list[Any]:
         """Return the last finding under a name, even if its files changed, as a list of one or none."""
-        return [entry[3] for entry in (self._entries.get(name) or self._last.get(name),) if entry]
+        entry = self._entries.get(name) or self._last.get(name)
+        return [entry[FINDING]] if entry else []
 
     def findings_of(self, kind: str) -> list[Any]:
         """Return the last findings of all artifacts of one kind (`cert`), even if their files changed."""
         entries = {**self._last, **self._entries}.items()
-        return [entry[3] for name, entry in entries if name.partition(":")[0] == kind]
+        return [entry[FINDING] for name, entry in entries if name.partition(":")[0] == kind]
 
     def remember(self, name: str, key: str, files: list[str], finding: Any, *, by_state: bool = False) -> None:
         """Store a finding about some files. With `by_state` their content is never compared: it has its own checksum."""

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
-UNITS = (("day", DAY), ("hour", HOUR), ("minute", MINUTE))
-LARGEST_COUNT = 366  # the largest count in one unit
-BACKDATED = HOUR  # for hosts with slow clocks
+UNITS = (("day", DAY), ("hour", HOUR), ("minute", MINUTE))  # largest first
+LARGEST_COUNT = 366  # the largest count in one unit: about a year, in days
+BACKDATED = HOUR  # at most: for hosts whose clock is behind
 
 
 def backdate(used: timedelta) -> timedelta:
     """Return how long before signing a certificate or CRL becomes valid: 1/12 of its time of use, at most an hour.
 
-    `used` is the lifetime of a certificate, or the time to the next CRL.
+    `used` is the lifetime of a certificate, or the time to the next CRL. The result is in whole seconds.
     """
     return min(BACKDATED, timedelta(seconds=used // timedelta(seconds=12)))
 

@@ -121,8 +121,9 @@ def link_fault(folder: Path, name: str) -> PkiError | None:
     """Return the error of a file if any part of its path is a link out of the folder, else None."""
     if ".." in name.split("/"):
         return None  # Jinja2 refuses this name
-    real = os.path.realpath(path := f"{folder}/{name}")
-    if os.path.commonpath((real, base := os.path.realpath(folder))) == base:
+    path = f"{folder}/{name}"
+    real, base = os.path.realpath(path), os.path.realpath(folder)
+    if os.path.commonpath((real, base)) == base:
         return None
     shown = f"templates/{name}"
     place = in_project(shown)

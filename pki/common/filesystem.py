@@ -69,7 +69,8 @@ def require_folder(path: Path) -> None:
 
     A file instead of a folder is reported when something is created in it.
     """
-    if not path.is_dir() and (what := _kind(path)):
+    what = "" if path.is_dir() else _kind(path)
+    if what:
         shown = shlex.quote(str(path))
         raise PkiError(f"{path}: is {what}, not a folder", f"ls -ld {shown}; then: mv {shown} {shown}.odd")
 
@@ -149,9 +150,9 @@ def write_all(files: Mapping[Path, tuple[bytes, int]]) -> None:
 
     Raises PkiError with the name of the file; files that are not renamed yet are unchanged then.
     """
-    with StagedFiles(files) as waiting:
-        waiting.flush()
-        waiting.place()
+    with StagedFiles(files) as staged:
+        staged.flush()
+        staged.place()
 
 
 def append(path: Path, data: bytes) -> None:
@@ -185,17 +186,17 @@ class StagedFiles:
 
     def __init__(self, files: Mapping[Path, tuple[bytes, int]]) -> None:
         self._files = files
-        self._waiting: dict[Path, Path] = {}
+        self._temporary_paths: dict[Path, Path] = {}  # of the files that are not renamed yet
         self._handles: dict[Path, int] = {}
         self._thread: threading.Thread | None = None
         self._fault: PkiError | None = None
 
     def __enter__(self) -> Self:
-        self._waiting = {path: temporary_path(path) for path in self._files}
+        self._temporary_paths = {path: temporary_path(path) for path in self._files}
         try:
             for path, (data, mode) in self._files.items():
                 with _named_errors(path):
-                    handle = self._handles[path] = _open_new(self._waiting[path], mode)
+                    handle = self._handles[path] = _open_new(self._temporary_paths[path], mode)
                     give_to_folder_owner(handle, path.parent)
                     # a public file may be on a file system without modes: vfat refuses to set them
                     with suppress(PermissionError) if mode == PUBLIC else nullcontext():
@@ -211,9 +212,9 @@ class StagedFiles:
             self._thread.join()
         for handle in self._handles.values():
             os.close(handle)
-        for waiting in self._waiting.values():
+        for temporary in self._temporary_paths.values():
             with suppress(OSError):
-                waiting.unlink()
+                temporary.unlink()
 
     def flush(self) -> None:
         """Flush the files to disk. Raises PkiError for the first one that fails."""
@@ -238,10 +239,10 @@ class StagedFiles:
             self._thread.join()
         if self._fault:
             raise self._fault
-        for path, waiting in list(self._waiting.items()):
+        for path, temporary in list(self._temporary_paths.items()):
             with _named_errors(path):
-                os.replace(waiting, path)
-            del self._waiting[path]
+                os.replace(temporary, path)
+            del self._temporary_paths[path]
 
 
 @contextmanager

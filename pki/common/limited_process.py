@@ -163,10 +163,12 @@ def _serve(
     gc.freeze()
     gc.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    first = _size()
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    most = first + MEMORY if hard == resource.RLIM_INFINITY else min(hard, first + MEMORY)
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    size_at_start = _size()
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
+    limit = size_at_start + MEMORY
+    if hard_limit != resource.RLIM_INFINITY:
+        limit = min(limit, hard_limit)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     begin = partial(_begin, piece)
     with suppress(EOFError, OSError), _exit_at(MemoryError):
         while True:
@@ -177,7 +179,7 @@ def _serve(
             except Exception as error:  # noqa: BLE001 - the parent raises it
                 kind, answer = "raise", error  # type: ignore[assignment]
             signal.setitimer(signal.ITIMER_PROF, 0)
-            is_last = _size() > first + MEMORY // 2
+            is_last = _size() > size_at_start + MEMORY // 2  # the next piece of work gets a new process
             pipe.send((kind, answer, is_last))
             if is_last:
                 return

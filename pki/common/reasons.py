@@ -26,7 +26,7 @@ class Why(Enum):
     NOT_FROM_SOURCES = "{file} does not match its sources"
     NOT_FROM_PEM = "{file} does not match its PEM bundle"
     DAMAGED = "{file} is damaged"
-    RESTORED = "{file} is damaged: restored from the ledger's copy"
+    RESTORED = "{file} was damaged: restored from the ledger's copy"
     FILE_MODE = "{file} has mode {mode}, expected {expected}"
     SURPLUS = "{file} is no longer needed"
 
@@ -90,7 +90,7 @@ class Why(Enum):
 
     # releases
     MANIFEST_DAMAGED = "its manifest is damaged"
-    ADDED = "{what} is new"
+    ADDED = "{what} is added"
     CHANGED = "{what} changed"
     LEFT = "{what} was removed"
     COPY_DAMAGED = "its copy of {file} is damaged"
@@ -131,7 +131,49 @@ class Why(Enum):
         return Reason(self, tuple(data.items()))
 
 
-PAST = {Why.NOT_CREATED: "did not exist", Why.REVOKED: "was revoked"}
+PAST = {
+    Why.NOT_CREATED: "did not exist",
+    Why.MISSING_FILE: "{file} was missing",
+    Why.NOT_FROM_SOURCES: "{file} did not match its sources",
+    Why.NOT_FROM_PEM: "{file} did not match its PEM bundle",
+    Why.DAMAGED: "{file} was damaged",
+    Why.FILE_MODE: "{file} had mode {mode}, expected {expected}",
+    Why.SURPLUS: "{file} was no longer needed",
+    Why.REVOKED: "was revoked",
+    Why.NOT_REVOKED: "was not revoked",
+    Why.NOT_YET_VALID: "was not valid before {time}",
+    Why.OTHER_PAIR: "its key and its certificate did not match",
+    Why.OTHER_KIND: "its key was of kind {kind}, pki.yaml specifies {expected}",
+    Why.REQUEST_KEY: "{file} contained another key",
+    Why.OTHER_ISSUER: "it was not issued by {issuer}, the current issuer",
+    Why.OTHER_CHAIN: "its chain was not the current chain of {issuer}",
+    Why.OTHER_SIGNATURE: "it was not signed by {issuer}",
+    Why.OTHER_SUBJECT: "its subject differed from pki.yaml",
+    Why.OTHER_EXTENSIONS: "its extensions differed from the profile or the publishing address",
+    Why.OTHER_COMMON_NAME: "its CN changed from {before} to {after}: allow lists of upstreams contain it",
+    Why.CRL_DAMAGED: "was damaged, or not signed by {generation}",
+    Why.CRL_FORMS: "its PEM file did not match the DER file",
+    Why.CRL_NO_PEM: "its PEM file was missing",
+    Why.CRL_AGE: "was {age} old; refreshed every {every}",
+    Why.CRL_NUMBER: "had number {number}, but the last CRL in the ledger had {last}",
+    Why.CRL_UNRECORDED: "listed {count} that the ledger did not contain",
+    Why.OTHER_PRESIGNED: "another of its pre-signed CRLs was due",
+    Why.MANIFEST_DAMAGED: "its manifest was damaged",
+    Why.ADDED: "{what} was added",
+    Why.COPY_DAMAGED: "its copy of {file} was damaged",
+    Why.RECEIPT_DAMAGED: "its receipt was damaged",
+    Why.RELEASE_MISSING: "its release was missing",
+    Why.LIST_DAMAGED: "the list of its files was damaged or missing",
+    Why.FILE_ABSENT: "{file} was not there",
+    Why.FILE_DIFFERS: "{file} differed",
+    Why.FILE_OTHER_MODE: "the mode of {file} was not {expected}",
+    Why.FILE_OWNER: "{file} was not owned by {owner}",
+    Why.FILE_SPECIAL: "{file} was not a regular file",
+    Why.FOLDER_OPEN: "{folder} could be written by others: it had mode {mode}",
+    Why.FILE_LINK: "{file} was a link to {to}, and was replaced by a file",
+    Why.FILE_OWED: "{file} was in place, but its services were not reloaded",
+    Why.MORE_LINKS: "{count} more links were replaced by files",
+}  # the texts that are false once the artifact was made
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +189,7 @@ class Reason:
     @property
     def past(self) -> str:
         """Return the text for the time after the artifact was made, when it exists."""
-        return PAST.get(self.code) or str(self)
+        return PAST.get(self.code, self.code.value).format_map(dict(self.data))
 
     def as_json(self) -> dict[str, Any]:
         """Return the code's name and the data as one JSON object."""

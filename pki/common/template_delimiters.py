@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 Lexer = Callable[[str], Iterable[tuple[int, str, str]]]  # line, kind and text of each part of a template
 
-RAW = "if {{, {% or {# is text of the file itself: {% raw %} before it, {% endraw %} after it"
-RAW_OR_BLANK = "{% raw %} before these lines, {% endraw %} after them; if a comment is intended: a blank after {#"
+RAW = "if {{, {% or {# is text of the file itself, write {% raw %} before it and {% endraw %} after it"
+RAW_OR_BLANK = (
+    "write {% raw %} before these lines and {% endraw %} after them; if a comment is intended, write a blank after {#"
+)
 SUSPICIOUS = re.compile(r"\$\{#|\{#[^\s+-]")  # intended comments have a blank after the delimiter
 SCRIPT = "#!"
 

@@ -216,8 +216,9 @@ class Templates:
     def place_of(self, name: str, frames: Iterable[tuple[str, int]]) -> str:
         """Return the place in a template, such as `templates/a.conf:5`, for Python frames, innermost first."""
         for file, line in frames:
-            if (inner := self._name_of(file)) and self._exists(inner):
-                with suppress(Exception):
+            inner = self._name_of(file)
+            if inner and self._exists(inner):
+                with suppress(Exception):  # the template cannot be compiled: its name alone is the place
                     return f"templates/{inner}:{self._environment.get_template(inner).get_corresponding_lineno(line)}"
         return f"templates/{name}"
 
@@ -283,7 +284,8 @@ class Templates:
 
     def _name_of(self, file: str) -> str:
         for folder in self._folders.folders:
-            if file.startswith(prefix := f"{folder}{os.sep}"):
+            prefix = f"{folder}{os.sep}"
+            if file.startswith(prefix):
                 return file.removeprefix(prefix)
         return ""
 

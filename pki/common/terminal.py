@@ -15,11 +15,11 @@ from typing import Any
 from pki.common.remedies import for_this_project
 from pki.common.visible import visible
 
-WIDTH = 10  # of the column of verbs and levels
-NAMES = 24  # the least width of the column of names
+VERB_WIDTH = 10  # of the column of verbs and levels, with a space after it
+NAME_WIDTH = 24  # the least width of the column of names
 SHELL_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 CONTINUED = "\\"
-LEAST = 45  # the least width of the column of texts beside a longer name
+MIN_TEXT_WIDTH = 45  # the least width of the column of texts beside a longer name
 
 
 class Screen:
@@ -81,11 +81,11 @@ class Screen:
 
             line = Table.grid(padding=(0, 1, 0, 0))
             line.add_column(min_width=10, no_wrap=True, style="bold red" if is_wrong else "cyan")
-            line.add_column(min_width=24, no_wrap=True, style="bold")
+            line.add_column(min_width=NAME_WIDTH, no_wrap=True, style="bold")
             line.add_row(when, Text(name), Text(what))
             self._console.print(line)
         else:
-            print(f"{when:<11}{name:<24} {what}".rstrip(), flush=True)
+            print(f"{when:<11}{name:<{NAME_WIDTH}} {what}".rstrip(), flush=True)
 
     def done(self, verb: str, name: str, what: str = "") -> None:
         """Print what was done with something: `issued cert:media  did not exist`."""
@@ -178,30 +178,36 @@ class Screen:
             from rich.table import Table  # noqa: PLC0415
             from rich.text import Text  # noqa: PLC0415
 
-            if len(name) > max(NAMES, self._console.width - WIDTH - LEAST):  # never shortened: on a line of its own
-                self._console.print(Text.assemble((f"{verb:<{WIDTH}}", style), (name, "bold")), soft_wrap=True)
+            if len(name) > max(
+                NAME_WIDTH, self._console.width - VERB_WIDTH - MIN_TEXT_WIDTH
+            ):  # never shortened: on a line of its own
+                self._console.print(Text.assemble((f"{verb:<{VERB_WIDTH}}", style), (name, "bold")), soft_wrap=True)
                 verb = name = ""
             line = Table.grid(padding=(0, 1, 0, 0))
-            line.add_column(min_width=WIDTH - 1, no_wrap=True, style=style)
-            line.add_column(min_width=NAMES, style="bold")
+            line.add_column(min_width=VERB_WIDTH - 1, no_wrap=True, style=style)
+            line.add_column(min_width=NAME_WIDTH, style="bold")
             line.add_column()
             line.add_row(verb, Text(name), Text(why))
             self._console.print(line)
         else:
             first, *more = why.splitlines() or [""]
-            self._print(f"{verb:<{WIDTH - 1}} {name:<24} {first}".rstrip())
+            self._print(f"{verb:<{VERB_WIDTH - 1}} {name:<{NAME_WIDTH}} {first}".rstrip())
             for text in more:
-                self._print(f"{'':<{WIDTH + 24}} {text}")
+                self._print(f"{'':<{VERB_WIDTH + NAME_WIDTH}} {text}")
 
     def _typed(self, remedy: str) -> None:
         """Print what to type, each command on one line, so that it can be copied; at a narrow terminal further left."""
         lines = visible(for_this_project(remedy)).splitlines()
         if not self._console:
             for text in lines:
-                self._print(f"{'':<{WIDTH + NAMES}} → {text}")
+                self._print(f"{'':<{VERB_WIDTH + NAME_WIDTH}} → {text}")
             return
         room = self._console.width - len(" → ")
-        indent = WIDTH + NAMES if all(len(text) <= room - WIDTH - NAMES for text in lines) else WIDTH - 1
+        indent = (
+            VERB_WIDTH + NAME_WIDTH
+            if all(len(text) <= room - VERB_WIDTH - NAME_WIDTH for text in lines)
+            else VERB_WIDTH - 1
+        )
         for text in lines:
             for number, part in enumerate(fold(text, room - indent)):
                 arrow = "→" if number == 0 else " "
@@ -298,7 +304,14 @@ def ask_secretly(question: str) -> str | None:
         return None
 
 
-VERDICTS = {"verified": "green", "open": "bold yellow", "failed": "bold red", "folder": "dim"}
+VERDICTS = {
+    "verified": "green",
+    "unverified": "bold yellow",
+    "failed": "bold red",
+    "folder": "dim",
+    "unknown": "yellow",
+    "sessions": "cyan",
+}
 LEVELS = {"ok": "green", "notice": "cyan", "warning": "yellow", "critical": "bold red"}
 STATES = {
     "ok": "green",

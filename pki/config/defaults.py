@@ -39,7 +39,8 @@ def _text(value: Any) -> str:
         return format_duration(value)
     if isinstance(value, tuple | list):
         return ", ".join(map(_text, value)) or "none"
-    return {"None": "none", "True": "true", "False": "false"}.get(text := str(value), text)
+    text = str(value)
+    return {"None": "none", "True": "true", "False": "false"}.get(text, text)
 
 
 def changed(before: Mapping[str, str], tree: Any) -> list[tuple[str, str, str]]:

@@ -63,19 +63,13 @@ def add_roots(path: Path, roots: Mapping[str, str]) -> Edit:
     The text is unchanged if it has them already. Raises PkiError; its hint has the lines to add by hand.
     """
     data, original, _ = _read(path)
-    text, config, names = (
-        data.decode(),
-        original,
-        {sha: name for name, sha in roots.items() if sha not in original.roots},
-    )
+    text, config = data.decode(), original
+    names = {digest: name for name, digest in roots.items() if digest not in original.roots}
     for digest, name in names.items():
         expected = config.model_copy(update={"roots": (*config.roots, digest)})
-        fitting = (
-            candidate
-            for candidate in _root_candidates(text, config.roots, name, digest)
-            if _parse(candidate, path.name) == expected
-        )
-        config, edited = expected, next(fitting, None)
+        candidates = _root_candidates(text, config.roots, name, digest)
+        edited = next((candidate for candidate in candidates if _parse(candidate, path.name) == expected), None)
+        config = expected
         if edited is None:
             lines = "\n".join(["roots:", *(f"  - {candidate}" for candidate in (*original.roots, *names))])
             hint = f"write this into {path.name} yourself, then type the same command again:\n{lines}"
@@ -117,23 +111,22 @@ def prepared_write(edit: Edit) -> Iterator[Callable[[], None]]:
 
     Raises PkiError if it cannot be written; the function raises PkiError if the file changed since it was read.
     """
-    place = edit.path.resolve()
-    with filesystem.StagedFiles(
-        {place: (edit.text.encode(), filesystem.mode_of(place) or filesystem.PUBLIC)}
-    ) as beside:
-        beside.flush()
+    path = edit.path.resolve()  # of a link, the file to which it leads
+    mode = filesystem.mode_of(path) or filesystem.PUBLIC
+    with filesystem.StagedFiles({path: (edit.text.encode(), mode)}) as staged:
+        staged.flush()
 
-        def put() -> None:
+        def place() -> None:
             edit.insist_unchanged("it was not written")
-            beside.place()
+            staged.place()
 
-        yield put
+        yield place
 
 
 def write(edit: Edit) -> None:
     """Replace the file with the new text. Raises PkiError as `prepared_write` does."""
-    with prepared_write(edit) as put:
-        put()
+    with prepared_write(edit) as place:
+        place()
 
 
 def _read(path: Path) -> tuple[bytes, Inventory, Any]:

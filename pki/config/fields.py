@@ -31,6 +31,7 @@ ADOPTED_NAME = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
 PROBE_ROUTE = rf"none|direct|({ACCOUNT}@)?({SSH_NAME}|{IN_BRACKETS})(:[0-9]{{1,5}})?"
 TEXTFILE = r"(/[^/\s]+)+\.prom"
 PROTOCOL = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}(/[A-Za-z0-9._+-]{1,32})?"
+UNSEEN: frozenset[str] = frozenset({"openvpn", "radius"})  # over UDP: this program cannot ask such servers
 CARRIES_HTTP = re.compile(r"(h2|h3|http|tls)([^a-z].*|c.*|s.*)?", re.IGNORECASE)
 BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
 EXPECTED_SECRETS = "expected file, root, server, client, a generation such as server-2, backup, smtp, notify-NAME, or an adopted authority"
@@ -41,6 +42,21 @@ DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
 AuthorityKeyKind = Literal["ec-p256", "ec-p384", "rsa-3072", "rsa-4096"]
 Access = Literal["tls", "mtls"]
+Speaks = Literal[
+    "https",
+    "tls",
+    "postgres",
+    "mysql",
+    "smtp",
+    "smtps",
+    "imap",
+    "imaps",
+    "ldap",
+    "ldaps",
+    "mqtts",
+    "openvpn",
+    "radius",
+]
 Proxy = Literal["nginx", "haproxy", "caddy", "apache", "traefik"]
 Deliver = Literal["folder", "ssh", "local", "none"]
 TrustStore = Literal["debian", "rhel", "nss", "java", "none"]

@@ -225,9 +225,16 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
     },
     "Service": {
         "upstream": Key(
-            "Address of the backend: scheme, host and port; or `url` with how its certificate is verified.",
+            "Address of the backend behind the proxy: scheme, host and port; or `url` with how its certificate is verified.",
             "http://127.0.0.1:3000",
+            "without one, the server reads the certificate itself",
         ),
+        "speaks": Key(
+            "Protocol of a server that reads the certificate itself, which says how TLS begins: https, tls (any other), "
+            "postgres, mysql, smtp, smtps, imap, imaps, ldap, ldaps, mqtts; openvpn and radius are never probed.",
+            "postgres",
+        ),
+        "port": Key("Port of a server that reads the certificate itself.", "5433", "that of the protocol"),
         "access": Key("Who may connect: everybody (`tls`), or clients with a certificate (`mtls`).", "mtls"),
         "names": Key("DNS names of the service.", "[wiki.lab.internal]", "its name and the first domain"),
         "upgrade": Key(

@@ -18,7 +18,7 @@ from pki.config.name_claims import Claim, IsUpstream, NameRegistry
 from pki.config.name_fields import CLIENT_PREFIX, LABEL
 
 PROBE, PROBE_LIFETIME = "doit-pki-probe", timedelta(days=14)
-CANARY, CANARY_NOTICE = "doit-pki-canary", timedelta(days=30)
+CANARY, CANARY_RENEW_BEFORE = "doit-pki-canary", timedelta(days=30)
 PRIVATE_BLOCKS: tuple[IpNetwork, ...] = (  # RFC 1918 and RFC 4193
     *(IPv4Network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),
     IPv6Network("fc00::/7"),
@@ -29,12 +29,12 @@ def permitted_addresses(inventory: Inventory) -> tuple[IpNetwork, ...]:
     """Return the networks of which certificates may name addresses; by default the private blocks of `networks`."""
     if inventory.permit_addresses is not None:
         return inventory.permit_addresses
-    around = {
+    blocks = {
         next((block for block in PRIVATE_BLOCKS if is_within(network, (block,))), network)
         for networks in inventory.networks.values()
         for network in as_tuple(networks)
     }
-    return tuple(sorted(around, key=lambda block: (block.version, int(block.network_address), block.prefixlen)))
+    return tuple(sorted(blocks, key=lambda block: (block.version, int(block.network_address), block.prefixlen)))
 
 
 def service_names(inventory: Inventory, host: Host, service: str) -> tuple[str, ...]:
@@ -54,12 +54,12 @@ def listens_on_ipv6(inventory: Inventory, name: str) -> bool:
 
 
 def mtls_names(inventory: Inventory) -> list[str]:
-    """Return the names of all services that require mutual TLS, without duplicates."""
+    """Return the names of all services for browsers that require mutual TLS, without duplicates."""
     names = (
         name
         for host in inventory.hosts.values()
         for service, settings in host.services.items()
-        if settings.access == "mtls"
+        if settings.access == "mtls" and settings.speaks == "https"
         for name in service_names(inventory, host, service)
     )
     return list(dict.fromkeys(names))
@@ -89,11 +89,13 @@ def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:
     by_access: dict[Access, list[str]] = {"tls": list(host.names), "mtls": []}
     for service_name, service in host.services.items():
         by_access[service.access] += service_names(inventory, host, service_name)
-    for access, names in by_access.items():
+    for access, all_names in by_access.items():
+        names = list(dict.fromkeys(all_names))  # services on different ports may share a name
         if not names:
             continue
-        certificate_name, addresses = leaf_name(name, access), tuple(n for n in names if is_address(n))
-        dns = tuple(n for n in names if n not in addresses) if addresses else tuple(names)
+        certificate_name = leaf_name(name, access)
+        addresses = tuple(filter(is_address, names))
+        dns = tuple(dns_name for dns_name in names if dns_name not in addresses)
         yield Leaf(
             name=certificate_name,
             profile="server",
@@ -148,7 +150,7 @@ def probe_leaf(inventory: Inventory) -> Leaf:
 def canary_leaf(inventory: Inventory) -> Leaf:
     """Return the leaf of the canary: it is revoked when it is issued, and verifies that a proxy refuses revoked clients."""
     lifetime = inventory.profiles.client.lifetime
-    return replace(_test_leaf(inventory, CANARY, lifetime, min(lifetime / 2, CANARY_NOTICE)), is_canary=True)
+    return replace(_test_leaf(inventory, CANARY, lifetime, min(lifetime / 2, CANARY_RENEW_BEFORE)), is_canary=True)
 
 
 def _test_leaf(inventory: Inventory, name: str, lifetime: timedelta, renew_before: timedelta) -> Leaf:
@@ -202,15 +204,9 @@ def host_claims(inventory: Inventory, only: Container[str] | None = None) -> Ite
             for name in service_names(inventory, host, service):
                 if only is None or name in only:
                     place = ("hosts", host_name, "services", service)
-                    yield Claim(
-                        "server",
-                        name,
-                        host_name,
-                        place,
-                        host.shared,
-                        settings.upstream.url,
-                        settings.upstream.name or "",
-                    )
+                    upstream = settings.upstream
+                    url, proves = (upstream.url, upstream.name or "") if upstream else ("", "")
+                    yield Claim("server", name, host_name, place, host.shared, url, proves)
 
 
 def address_claims(inventory: Inventory) -> Iterator[Claim]:
@@ -231,9 +227,9 @@ def _is_upstream(inventory: Inventory) -> IsUpstream:
         host, upstream = inventory.hosts.get(host_name), urlsplit(claim.upstream).hostname
         if host is None or not upstream:
             return False
-        own = {name for service in host.services for name in service_names(inventory, host, service)}
-        own |= {*map(str, host.addresses), *host.names}
-        own |= {host_name, *(f"{host_name}.{domain}" for domain in inventory.domains)}
-        return upstream in own - {claim.name}
+        own_names = {name for service in host.services for name in service_names(inventory, host, service)}
+        own_names |= {*map(str, host.addresses), *host.names}
+        own_names |= {host_name, *(f"{host_name}.{domain}" for domain in inventory.domains)}
+        return upstream in own_names - {claim.name}  # two services with the name in dispute prove nothing
 
     return is_upstream

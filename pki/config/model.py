@@ -14,10 +14,12 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field
 
 from pki.config.authority_rules import NO_AUTHORITIES, AuthorityRules
+from pki.config.delivery_window import Window
 from pki.config.fields import (
     EMPTY_OR_MAPPING,
     SINGLE_OR_LIST,
     SINGLE_OR_NONEMPTY_LIST,
+    UNSEEN,
     Access,
     Account,
     Batch,
@@ -37,6 +39,7 @@ from pki.config.fields import (
     PublishUrl,
     RelativeFile,
     SourceFile,
+    Speaks,
     TextFile,
     TrustStore,
     UpstreamAddress,
@@ -57,7 +60,7 @@ from pki.config.name_fields import (
 )
 from pki.config.secret_sources import NO_SOURCES, Secrets, _secrets_in_one_file
 from pki.config.strict_model import StrictModel
-from pki.config.time_fields import Duration, Holiday, RenewSpread, TimeOfDay, Timeout, Window
+from pki.config.time_fields import Duration, Holiday, RenewSpread, TimeOfDay, Timeout
 
 ALL_TEMPLATES = "all"  # in templates.without: every template of the program, and each that a later version adds
 
@@ -129,12 +132,25 @@ def _address_alone(value: Any) -> Any:
 
 
 class Service(StrictModel):
-    """A service of a host. `upgrade` lists protocols that the header Upgrade may name, besides WebSocket."""
+    """A service of a host: behind its proxy if it has an `upstream`, else a server that reads the files itself.
 
-    upstream: Annotated[Upstream, BeforeValidator(_address_alone, json_schema_input_type=UpstreamAddress | Upstream)]
+    `speaks` is its protocol, which says how TLS begins; `port` is that of such a server, by default the protocol's.
+    `upgrade` lists protocols that the header Upgrade may name, besides WebSocket.
+    """
+
+    upstream: Annotated[
+        Upstream | None, BeforeValidator(_address_alone, json_schema_input_type=UpstreamAddress | Upstream | None)
+    ] = None
     access: Access
+    speaks: Speaks = "https"
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
     names: Annotated[tuple[SubjectName, ...], SINGLE_OR_LIST] = ()
     upgrade: Annotated[tuple[Protocol, ...], SINGLE_OR_LIST] = ()
+
+    @property
+    def is_proxied(self) -> bool:
+        """Return whether the service is behind the proxy of its host; else its server reads the files itself."""
+        return self.upstream is not None
 
     @property
     def upgrades(self) -> list[str]:
@@ -185,10 +201,18 @@ class Host(StrictModel):
 
     @property
     def is_probed(self) -> bool:
-        """Return whether the services are probed: by default if the host has a proxy and `deliver` is ssh or local."""
-        if self.probe is None:
-            return self.proxy is not None and self.deliver in {"ssh", "local"} and bool(self.services)
-        return self.probe != "none" and bool(self.services)
+        """Return whether services are probed: by default those that files are delivered to with ssh or local."""
+        return any(map(self.probes, self.services))
+
+    def serves(self, service: str) -> bool:
+        """Return whether a service uses the files of the host: by its proxy, or because it reads them itself."""
+        return self.proxy is not None or (service in self.services and not self.services[service].is_proxied)
+
+    def probes(self, service: str) -> bool:
+        """Return whether a service is probed; one whose protocol cannot be asked from here never is."""
+        if self.services[service].speaks in UNSEEN or self.probe == "none":
+            return False
+        return self.probe is not None or (self.deliver in {"ssh", "local"} and self.serves(service))
 
     @property
     def jump(self) -> str:

@@ -48,7 +48,7 @@ class Conflict(NamedTuple):
     """A claim, and the claim of another owner on the same name."""
 
     claim: Claim
-    held: Claim
+    earlier_claim: Claim
 
 
 IsUpstream = Callable[[str, Claim], bool]  # (host, claim): is the host the upstream of the claim's service?
@@ -59,7 +59,7 @@ class NameRegistry:
     """The claimed names. The first claim owns a name; the rules of this module decide which later ones may share it."""
 
     is_upstream: IsUpstream
-    _held: dict[Key, list[Claim]] = field(default_factory=dict)
+    _claims: dict[Key, list[Claim]] = field(default_factory=dict)
 
     def conflicts(self, claims: Iterable[Claim]) -> list[Conflict]:
         """Return the conflicts of the claims with the names of this registry."""
@@ -70,18 +70,19 @@ class NameRegistry:
         return next(self._conflicts(claim), None)
 
     def _conflicts(self, claim: Claim) -> Iterator[Conflict]:
-        return (Conflict(claim, held) for held in self.claims_on(claim) if not self._may_join(claim, held))
+        return (Conflict(claim, earlier) for earlier in self.claims_on(claim) if not self._may_share(claim, earlier))
 
     def add(self, claims: Iterable[Claim]) -> None:
         """Add claims without checking for conflicts."""
         for claim in claims:
-            self._held.setdefault(claim.key, []).append(claim)
+            self._claims.setdefault(claim.key, []).append(claim)
 
     def claims_on(self, claim: Claim) -> list[Claim]:
         """Return the claims on the same name as `claim`."""
-        return self._held.get(claim.key, [])
+        return self._claims.get(claim.key, [])
 
-    def _may_join(self, claim: Claim, held: Claim) -> bool:
-        if claim.owner == held.owner or claim.is_shared or claim.name in {claim.proves, held.proves}:
+    def _may_share(self, claim: Claim, earlier: Claim) -> bool:
+        """Return whether two claims on one name are no conflict, by the rules of this module."""
+        if claim.owner == earlier.owner or claim.is_shared or claim.name in {claim.proves, earlier.proves}:
             return True
-        return self.is_upstream(claim.owner, held) or self.is_upstream(held.owner, claim)
+        return self.is_upstream(claim.owner, earlier) or self.is_upstream(earlier.owner, claim)

@@ -57,6 +57,27 @@ class CnfRemark(NamedTuple):
     remedy: str
 
 
+class ExtensionPart(NamedTuple):
+    """One part of an extension, such as `DNS:web`; `text` is None for a part without a colon. `place` is file and line."""
+
+    kind: str
+    text: str | None
+    place: str
+
+    @property
+    def value(self) -> str:
+        """Return the text, or the kind if there is no text: `keyUsage = cRLSign`, or `1 = cRLSign` in a section."""
+        return self.text or self.kind
+
+
+class AlternativeName(NamedTuple):
+    """One alternative name; `kind` is DNS, IP or email, `place` is file and line."""
+
+    kind: str
+    text: str
+    place: str
+
+
 class RequestReading(NamedTuple):
     """The result of reading a file; `request` is None if the file describes a CA."""
 
@@ -80,8 +101,9 @@ def read_request(configuration: Configuration, name: str, folder: Path | None = 
     Raises PkiError with all faults, each with its file and line.
     """
     extensions = _request_extensions(configuration)
-    if ca := _find_ca_mark(configuration, extensions):
-        what = f"{ca.place}: {ca.raw} requests a CA: this file declares no certificate"
+    ca_mark = _find_ca_mark(configuration, extensions)
+    if ca_mark:
+        what = f"{ca_mark.place}: {ca_mark.raw} requests a CA: this file declares no certificate"
         return RequestReading(
             None,
             (CnfRemark(what, "a CA comes from a root ceremony: docs/how-to/ceremony.md; # deploy-certificate: no"),),
@@ -90,7 +112,7 @@ def read_request(configuration: Configuration, name: str, folder: Path | None = 
     subject = _collect_fault(faults, lambda: read_subject(configuration, name), CnfSubject())
     profile = _collect_fault(faults, lambda: _read_profile(configuration, extensions), "server")
     names = _collect_fault(
-        faults, lambda: list(_read_alternative_names(configuration, extensions, subject)), list[tuple[str, str, str]]()
+        faults, lambda: list(_read_alternative_names(configuration, extensions, subject)), list[AlternativeName]()
     )
     key = _collect_fault(faults, lambda: _read_key_kind(configuration), "")
     faults += question_faults(subject, profile)
@@ -99,19 +121,21 @@ def read_request(configuration: Configuration, name: str, folder: Path | None = 
         *openssl_cnf_modules.find_faults(configuration, folder),
     ]
     remarks = _collect_fault(
-        faults, lambda: list(_find_remarks(configuration, named=bool(subject.common_name or names))), list[CnfRemark]()
+        faults,
+        lambda: list(_find_remarks(configuration, has_names=bool(subject.common_name or names))),
+        list[CnfRemark](),
     )
     if faults:
         raise FaultsError.of(faults)
     places = dict[str, str]()
-    for _, text, place in names:
-        places.setdefault(text, place)
+    for name_in_file in names:
+        places.setdefault(name_in_file.text, name_in_file.place)
     common_name = subject.common_name.text if subject.common_name else ""
     if subject.common_name:
         for text in (common_name, canonical_address(common_name)):
             places.setdefault(text, subject.common_name.place)
     dns, addresses, emails = (
-        tuple(text for kind, text, _ in names if kind == name_kind) for name_kind in ("DNS", "IP", "email")
+        tuple(alternative.text for alternative in names if alternative.kind == kind) for kind in ("DNS", "IP", "email")
     )
     return RequestReading(CnfRequest(common_name, dns, addresses, emails, key, profile, places), tuple(remarks))
 
@@ -147,8 +171,8 @@ def _request_extensions(configuration: Configuration) -> dict[str, Value]:
     return extensions
 
 
-def _split_extension(configuration: Configuration, key: str, value: Value) -> list[tuple[str, str | None, str]]:
-    """Return name, value and place of each part of an extension: a list, or the section after `@`."""
+def _split_extension(configuration: Configuration, key: str, value: Value) -> list[ExtensionPart]:
+    """Return the parts of an extension: of its list, or of the section that it names after `@`."""
     text = value.text
     if text.startswith("critical,"):
         text = text.removeprefix("critical,").lstrip(BLANKS)
@@ -157,13 +181,14 @@ def _split_extension(configuration: Configuration, key: str, value: Value) -> li
     if text.startswith("@"):
         if text[1:] not in configuration.sections:
             raise PkiError(f"{value.place}: {key} names [ {text[1:]} ], which does not exist")
-        return [(kind, item.text, item.place) for kind, item in configuration.sections[text[1:]].items()]
-    parts = list[tuple[str, str | None, str]]()
+        section = configuration.sections[text[1:]]
+        return [ExtensionPart(kind, item.text, item.place) for kind, item in section.items()]
+    parts = list[ExtensionPart]()
     for part in text.split(","):
         kind, colon, rest = (piece.strip(BLANKS) for piece in part.partition(":"))
         if not kind or (colon and not rest):
             raise PkiError(f"{value.place}: {key} = {value.raw}: one part is empty", "OpenSSL refuses it too")
-        parts.append((kind, rest if colon else None, value.place))
+        parts.append(ExtensionPart(kind, rest if colon else None, value.place))
     return parts
 
 
@@ -177,9 +202,9 @@ def _find_ca_mark(configuration: Configuration, extensions: Mapping[str, Value])
                 raise PkiError(f"{place}: basicConstraints = {value.raw}: expected CA:TRUE or CA:FALSE")
     for key, marks in (("keyUsage", CA_USES), ("nsCertType", CA_TYPES)):
         if value := extensions.get(key):
-            for kind, text, place in _split_extension(configuration, key, value):
-                if (mark := text or kind) in marks:
-                    return Value(mark, place)
+            for part in _split_extension(configuration, key, value):
+                if part.value in marks:
+                    return Value(part.value, part.place)
     return None
 
 
@@ -187,13 +212,13 @@ def _read_profile(configuration: Configuration, extensions: Mapping[str, Value])
     """Return `server` or `client`; without a purpose, `server`."""
     value = extensions.get("extendedKeyUsage")
     if value is None:
-        kinds = {text or kind for kind, text, _ in _split_if_present(configuration, extensions, "nsCertType")}
+        kinds = {part.value for part in _split_if_present(configuration, extensions, "nsCertType")}
         if kinds & {"client", "SSL Client"} and not kinds & {"server", "SSL Server"}:
             raise PkiError(
                 f"{extensions['nsCertType'].place}: nsCertType = client is not read", "extendedKeyUsage = clientAuth"
             )
         return "server"
-    purposes = {text or kind for kind, text, _ in _split_extension(configuration, "extendedKeyUsage", value)}
+    purposes = {part.value for part in _split_extension(configuration, "extendedKeyUsage", value)}
     is_server, is_client = bool(purposes & SERVER), bool(purposes & CLIENT)
     if purposes <= SERVER | CLIENT and is_server != is_client:
         return "server" if is_server else "client"
@@ -208,16 +233,14 @@ def _read_profile(configuration: Configuration, extensions: Mapping[str, Value])
     raise PkiError(f"{expected}; certificates for {others} are not issued", "remove the other purposes")
 
 
-def _split_if_present(
-    configuration: Configuration, extensions: Mapping[str, Value], key: str
-) -> list[tuple[str, str | None, str]]:
+def _split_if_present(configuration: Configuration, extensions: Mapping[str, Value], key: str) -> list[ExtensionPart]:
     return _split_extension(configuration, key, extensions[key]) if key in extensions else []
 
 
 def _read_alternative_names(
     configuration: Configuration, extensions: Mapping[str, Value], subject: CnfSubject
-) -> Iterator[tuple[str, str, str]]:
-    """Yield kind, text and place of each alternative name."""
+) -> Iterator[AlternativeName]:
+    """Yield the alternative names. Raises PkiError with all faults after the last one."""
     faults = list[PkiError]()
     for key, text, place in _split_if_present(configuration, extensions, "subjectAltName"):
         kind = key.partition(".")[0]
@@ -226,27 +249,29 @@ def _read_alternative_names(
         elif text is None:
             faults.append(PkiError(f"{place}: subjectAltName: {kind} has no value", f"{kind}:NAME"))
         elif kind == "email" and text in {"copy", "move"}:
-            yield from (("email", email.text, email.place) for email in subject.emails)
+            yield from (AlternativeName("email", email.text, email.place) for email in subject.emails)
         else:
-            yield kind, canonical_address(text) if kind == "IP" else text, place
+            yield AlternativeName(kind, canonical_address(text) if kind == "IP" else text, place)
     if faults:
         raise FaultsError.of(faults)
 
 
-def _find_remarks(configuration: Configuration, *, named: bool) -> Iterator[CnfRemark]:
-    """Yield remarks about parts of the file that `openssl req -new` ignores."""
+def _find_remarks(configuration: Configuration, *, has_names: bool) -> Iterator[CnfRemark]:
+    """Yield remarks about parts of the file that `openssl req -new` ignores.
+
+    Raises PkiError where the request `has_names` neither in its subject nor as alternative names, but the ignored part
+    has them.
+    """
     value = configuration.get("req", "x509_extensions")
     if value is None or value.fault or configuration.find_section("x509_extensions") is None:
         return
     section = configuration.sections[value.raw]
     names = section.get("subjectAltName")
-    place, has_req_extensions = (
-        f"{value.place}: x509_extensions = {value.raw}",
-        configuration.get("req", "req_extensions") is not None,
-    )
+    place = f"{value.place}: x509_extensions = {value.raw}"
+    has_req_extensions = configuration.get("req", "req_extensions") is not None
     if names and not has_req_extensions:
         what, remedy = f"{place}: its names are not in the request", f"write req_extensions = {value.raw}"
-        if not named:
+        if not has_names:
             raise PkiError(what, remedy)
         yield CnfRemark(what, f"{remedy}; if that is intended: # deploy-certificate: yes")
     try:

@@ -17,18 +17,16 @@ TRUE = {"yes", "true", "on", "1", "y", "Yes", "True", "TRUE", "YES", "Y", "ON", 
 
 def find_faults(configuration: ParsedFile, folder: Path | None) -> Iterator[PkiError]:
     """Yield what OpenSSL 3.0 cannot load; `folder` is the folder of the file, to which paths are relative."""
-    if (
-        (value := _if_readable(configuration.get("req", "RANDFILE")))
-        and folder
-        and (fault := _random_file_fault(folder, value.raw))
-    ):
-        yield _refusal("RANDFILE", value, fault)
-    if value := _if_readable(configuration.get("req", "oid_section")):
-        yield from _check_section(configuration, "oid_section", value, _check_identifiers)
-    if (
-        value := _if_readable(configuration.sections["default"].get("openssl_conf"))
-    ) and value.raw in configuration.sections:
-        for name, module in configuration.sections[value.raw].items():
+    random_file = _if_readable(configuration.get("req", "RANDFILE"))
+    fault = _random_file_fault(folder, random_file.raw) if random_file and folder else ""
+    if random_file and fault:
+        yield _refusal("RANDFILE", random_file, fault)
+    oid_section = _if_readable(configuration.get("req", "oid_section"))
+    if oid_section:
+        yield from _check_section(configuration, "oid_section", oid_section, _check_identifiers)
+    modules = _if_readable(configuration.sections["default"].get("openssl_conf"))
+    if modules and modules.raw in configuration.sections:
+        for name, module in configuration.sections[modules.raw].items():
             yield from _check_module(configuration, name, module)
 
 
@@ -93,7 +91,9 @@ def _check_algorithms(_configuration: ParsedFile, section: Mapping[str, ParsedVa
     for name, value in section.items():
         if name not in OPTIONS:
             yield _refusal(name, value, f"expected {' or '.join(sorted(OPTIONS))}")
-        elif value.raw in TRUE if name == "fips_mode" else value.raw.replace(" ", "") == "fips=yes":
+            continue
+        requires_fips = value.raw in TRUE if name == "fips_mode" else value.raw.replace(" ", "") == "fips=yes"
+        if requires_fips:
             yield _refusal(name, value, "requires the provider fips")
 
 

@@ -6,11 +6,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import NamedTuple
 
 from pki.common.errors import FaultsError, PkiError
 from pki.config import openssl_cnf_values
 from pki.config.openssl_cnf_names import ATTRIBUTES, COMMON_NAME, EMAIL_ADDRESS, LIKE_A_NAME, OID
 from pki.config.openssl_cnf_syntax import Configuration, Value
+
+
+class _Attribute(NamedTuple):
+    """One attribute of a subject: its kind, such as CN, the prompt or value in the file, and its value, if it has one."""
+
+    kind: str
+    question: Value
+    value: Value | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +37,17 @@ def read_subject(configuration: Configuration, name: str) -> CnfSubject:
     section = configuration.find_section("distinguished_name")
     if section is None:
         raise PkiError(f"{name}: [ req ] has no distinguished_name, which OpenSSL requires")
-    configuration.find_section("attributes")
-    has_prompt = configuration.text("req", "prompt") != "no"
-    answers = (
-        _prompted_attributes(configuration, section.text)
-        if has_prompt
-        else _given_attributes(configuration, section.text)
-    )
-    questions = [value for kind, value, given in answers if kind in COMMON_NAME and given is None]
-    given = [(kind, given) for kind, _, given in answers if given is not None]
-    named = [value for kind, value in given if kind in COMMON_NAME]
-    common_names = [value for value in named if value.fault or value.raw]
+    configuration.find_section("attributes")  # raises if the file names a section that does not exist
+    read_attributes = _given_attributes
+    if configuration.text("req", "prompt") != "no":
+        read_attributes = _prompted_attributes
+    attributes = read_attributes(configuration, section.text)
+    questions = [
+        attribute.question for attribute in attributes if attribute.kind in COMMON_NAME and attribute.value is None
+    ]
+    given = [(attribute.kind, attribute.value) for attribute in attributes if attribute.value is not None]
+    all_common_names = [value for kind, value in given if kind in COMMON_NAME]
+    common_names = [value for value in all_common_names if value.fault or value.raw]
     if len(common_names) > 1:
         raise PkiError(
             f"{common_names[1].place}: a second CN: a certificate of this program has one",
@@ -47,7 +56,7 @@ def read_subject(configuration: Configuration, name: str) -> CnfSubject:
     subject = CnfSubject(
         common_names[0] if common_names else None,
         questions[0] if questions else None,
-        next((value for value in named if value not in common_names), None),
+        next((value for value in all_common_names if value not in common_names), None),
         tuple(value for kind, value in given if kind in EMAIL_ADDRESS),
     )
     if not given and not _is_name(subject.question, ""):
@@ -57,32 +66,35 @@ def read_subject(configuration: Configuration, name: str) -> CnfSubject:
         )
     for value in (*common_names, *subject.emails):
         value.text  # noqa: B018 - raises when it cannot be read
-    if odd := [fault for kind, value in given if (fault := openssl_cnf_values.attribute_fault(kind, value))]:
-        raise FaultsError.of(odd)
+    faults = [openssl_cnf_values.attribute_fault(kind, value) for kind, value in given]
+    length_faults = [fault for fault in faults if fault]
+    if length_faults:
+        raise FaultsError.of(length_faults)
     return subject
 
 
-def _prompted_attributes(configuration: Configuration, section: str) -> list[tuple[str, Value, Value | None]]:
-    """Return kind, prompt and default of each attribute that OpenSSL prompts for."""
-    answers = list[tuple[str, Value, Value | None]]()
+def _prompted_attributes(configuration: Configuration, section: str) -> list[_Attribute]:
+    """Return the attributes that OpenSSL prompts for; the value of each is its default."""
+    attributes = list[_Attribute]()
     for key, question in configuration.sections[section].items():
         kind = _attribute_kind(key)
         if key.endswith(("_min", "_max", "_default", "_value")) or kind not in ATTRIBUTES:
             continue
         given = configuration.get(section, f"{key}_value") or configuration.get(section, f"{key}_default")
         openssl_cnf_values.require_length(configuration, section, key, given)
-        answers.append((kind, question, given if given and (given.fault or given.raw) else None))
-    return answers
+        is_answered = given is not None and (given.fault or given.raw)
+        attributes.append(_Attribute(kind, question, given if is_answered else None))
+    return attributes
 
 
-def _given_attributes(configuration: Configuration, section: str) -> list[tuple[str, Value, Value | None]]:
-    """Return kind and value of each attribute, like `_prompted_attributes`. Raises PkiError for an unknown attribute."""
-    declared, attributes = configuration.declared_oids(), list[tuple[str, Value, Value | None]]()
+def _given_attributes(configuration: Configuration, section: str) -> list[_Attribute]:
+    """Return the attributes of a file with `prompt = no`. Raises PkiError for an unknown attribute."""
+    declared, attributes = configuration.declared_oids(), list[_Attribute]()
     for key, value in configuration.sections[section].items():
         kind = _attribute_kind(key)
         if kind not in ATTRIBUTES | declared and not OID.fullmatch(kind):
             raise _unknown_attribute(kind, f"{value.place}: {key}")
-        attributes.append((kind, value, value))
+        attributes.append(_Attribute(kind, value, value))
     return attributes
 
 

@@ -99,25 +99,27 @@ class _Parser:
         self._needs_braces = False  # .pragma dollarid:true: $ without braces is an ordinary character
         self._included = 0
 
-    def read(self, text: str, name: str, above: tuple[str, ...]) -> None:
-        """Parse the text of one file; `above` are the files that include it."""
+    def read(self, text: str, name: str, included_by: tuple[str, ...]) -> None:
+        """Parse the text of one file; `included_by` are the files that include it, outermost first."""
         for number, line in _joined_lines(text):
             bare = _without_comment(line).strip(BLANKS)
             if bare:
-                self._line(bare, f"{name}:{number}", (*above, name))
+                self._line(bare, f"{name}:{number}", (*included_by, name))
 
-    def _line(self, bare: str, place: str, above: tuple[str, ...]) -> None:
+    def _line(self, bare: str, place: str, included_by: tuple[str, ...]) -> None:
         if bare.startswith("["):
             self._heading(bare, place)
             return
-        section, key, rest = self._section, *_split_key(bare)
-        if rest.startswith("::"):
-            section, (key, rest) = key, _split_key(rest[2:])
+        section = self._section
+        key, rest = _split_key(bare)
+        if rest.startswith("::"):  # SECTION::KEY = VALUE
+            section = key
+            key, rest = _split_key(rest[2:])
         value = rest.removeprefix("=").strip(BLANKS)
         if key == ".pragma":
             self._pragma(value, place)
         elif key == ".include":
-            self._read_included(self.expand(value, section, place).text, place, above)
+            self._read_included(self.expand(value, section, place).text, place, included_by)
         elif not rest.startswith("="):
             hint = "comments begin with #" if bare.startswith((";", "//", "--", "<!--")) else ""
             raise PkiError(f"{place}: expected [ section ] or name = value, got {bare!r}", hint)
@@ -143,7 +145,7 @@ class _Parser:
                 f"{place}: .pragma includedir is not supported", "write paths relative to the file: .include PATH"
             )
 
-    def _read_included(self, path: str, place: str, above: tuple[str, ...]) -> None:
+    def _read_included(self, path: str, place: str, included_by: tuple[str, ...]) -> None:
         if self._needs_absolute and not path.startswith("/"):
             what = f"{place}: .include {path}: no path may be relative after .pragma abspath:true"
             raise PkiError(what, "remove the .pragma: paths are relative to the file")
@@ -153,16 +155,19 @@ class _Parser:
             raise PkiError(f"{place}: .include {path}: {fault.message}", fault.hint) from None
         for text, name in files:
             self._included += 1
-            if name in above or self._included > MOST_INCLUDES:
-                what = "includes itself" if name in above else f"exceeds the limit of {MOST_INCLUDES} included files"
+            if name in included_by or self._included > MOST_INCLUDES:
+                what = (
+                    "includes itself" if name in included_by else f"exceeds the limit of {MOST_INCLUDES} included files"
+                )
                 raise PkiError(f"{place}: .include {path}: {name} {what}", "remove the line")
-            self.read(text, name, above)
+            self.read(text, name, included_by)
 
     # -- values --
 
     def expand(self, value: str, section: str, place: str) -> Value:
         """Return a value without quotes and with expanded variables."""
-        if template := TEMPLATE_VARIABLE.search(value):
+        template = TEMPLATE_VARIABLE.search(value)
+        if template:
             what = (
                 f"{template[0]!a}: names are read before the template is rendered, so it cannot use variables of a host"
             )
@@ -198,9 +203,10 @@ class _Parser:
         closer = CLOSERS[match["open"]]
         if not value.startswith(closer, match.end()):
             raise PkiError(f"{place}: {match[0]}: expected {closer} after it")
-        of_section, shown = match["section"] if match["section"] is not None else section, f"{match[0]}{closer}"
-        value_of_variable = self.configuration.get(of_section, match["name"])
-        if value_of_variable is None and of_section == "ENV":
+        shown = f"{match[0]}{closer}"
+        section_of_variable = section if match["section"] is None else match["section"]
+        value_of_variable = self.configuration.get(section_of_variable, match["name"])
+        if value_of_variable is None and section_of_variable == "ENV":
             hint = f"write the value itself, or {match['name']} = VALUE above the first section"
             raise PkiError(f"{place}: {shown}: the environment is not read", hint)
         if value_of_variable is None:

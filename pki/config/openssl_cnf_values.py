@@ -40,9 +40,8 @@ DIGESTS = frozenset(
 ANY_LENGTH = (0, 1 << 15)
 MASK = re.compile(r"MASK:(0[xX][0-9a-fA-F]+|[0-9]+)")
 STRING_MASKS = {"default", "pkix", "nombstr", "utf8only"}
-LENGTHS: Mapping[
-    str, tuple[int, int]
-] = {  # of attributes, in characters: the upper bounds (ub-…) of RFC 5280, appendix A.1
+# least and greatest length of attributes, in characters: the upper bounds (ub-…) of RFC 5280, appendix A.1
+LENGTHS: Mapping[str, tuple[int, int]] = {
     "C": (2, 2),
     "countryName": (2, 2),
     "jurisdictionC": (2, 2),
@@ -78,18 +77,23 @@ BIT_NAMES: Mapping[str, frozenset[str]] = {"keyUsage": KEY_USES, "nsCertType": T
 def find_faults(configuration: ParsedFile, extensions: Mapping[str, ParsedValue]) -> Iterator[PkiError]:
     """Yield the values that make OpenSSL refuse the request, even those that this program does not use."""
     for key, value in configuration.sections.get("req", {}).items():
-        if not value.fault and value.raw and (fault := _setting_fault(key, value.raw)):
+        fault = "" if value.fault or not value.raw else _setting_fault(key, value.raw)
+        if fault:
             yield PkiError(f"{value.place}: {key} = {value.raw}: {fault}", HINT)
     modules = configuration.sections["default"].get("openssl_conf")
     if modules and not modules.fault and modules.raw not in configuration.sections:
         yield PkiError(f"{modules.place}: openssl_conf names [ {modules.raw} ], which does not exist", HINT)
     for key, value in extensions.items():
-        for part in () if value.fault else value.raw.split(","):
-            if fault := _part_fault(configuration, key, part.strip()):
+        if value.fault:
+            continue  # a use of the value raises it
+        for part in value.raw.split(","):
+            fault = _part_fault(configuration, key, part.strip())
+            if fault:
                 yield PkiError(f"{value.place}: {key} = {value.raw}: {fault}", HINT)
 
 
 def _setting_fault(key: str, text: str) -> str:
+    """Return the fault of a setting in [ req ], or ""."""
     if key == "default_md" and text.lower().removeprefix("rsa-").removeprefix("ssl3-") not in DIGESTS:
         return "unknown digest"
     if key == "string_mask" and text not in STRING_MASKS and not MASK.fullmatch(text):
@@ -129,8 +133,8 @@ def require_length(configuration: ParsedFile, section: str, key: str, given: Par
     if given is None or given.fault or not given.raw:
         return
     size = len(given.raw.encode())
-    for end, is_odd in (("min", int.__lt__), ("max", int.__gt__)):
-        limit = configuration.get(section, f"{key}_{end}")
-        if limit and not limit.fault and limit.raw.isdecimal() and is_odd(size, int(limit.raw)):
-            what = f"{given.place}: {given.raw} has {size} characters, and {key}_{end} is {limit.raw}"
+    for suffix, violates in (("min", int.__lt__), ("max", int.__gt__)):
+        limit = configuration.get(section, f"{key}_{suffix}")
+        if limit and not limit.fault and limit.raw.isdecimal() and violates(size, int(limit.raw)):
+            what = f"{given.place}: {given.raw} has {size} characters, and {key}_{suffix} is {limit.raw}"
             raise PkiError(what, "OpenSSL would prompt for ever: correct one of them")

@@ -15,7 +15,7 @@ from pki.config.model import Inventory
 
 
 @dataclass(frozen=True, slots=True)
-class ProxyProgram:
+class ServerProgram:
     """The capabilities of one reverse proxy.
 
     `unit`: its systemd unit, "" if it detects changes itself. `learns`: what it reads revocations from, "" for none.
@@ -63,19 +63,19 @@ class ProxyProgram:
         )
 
 
-PROGRAMS: Mapping[Proxy, ProxyProgram] = {
-    "nginx": ProxyProgram("nginx"),
-    "haproxy": ProxyProgram("haproxy", largest_file=15 * 1024),  # tune.bufsize without tune.maxrewrite
-    "caddy": ProxyProgram(
+PROGRAMS: Mapping[Proxy, ServerProgram] = {
+    "nginx": ServerProgram("nginx"),
+    "haproxy": ServerProgram("haproxy", largest_file=15 * 1024),  # tune.bufsize without tune.maxrewrite
+    "caddy": ServerProgram(
         "caddy",
         learns="serial numbers in its configuration",
         caveat="open responses to a revoked client continue until they end or caddy is restarted",
         is_dated=False,
     ),
-    "apache": ProxyProgram(
+    "apache": ServerProgram(
         "apache2", caveat="open connections of a revoked client stay open until apache2 is restarted"
     ),
-    "traefik": ProxyProgram(
+    "traefik": ServerProgram(
         "", learns="", caveat="traefik reads no CRLs", is_dated=False, serves_files=False, has_patterns=False
     ),
 }

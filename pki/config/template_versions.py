@@ -89,13 +89,20 @@ def template_copies(templates: TemplateFolders) -> list[TemplateCopy]:
 
     Raises PkiError if a file cannot be read, or is a link out of the folder.
     """
-    ours, originals = program_templates(), read_originals(templates.project)
-    is_program = templates.project == PROGRAM_TEMPLATES
-    theirs = {} if is_program else {name: _content(templates.project, name) for name in file_names(templates.project)}
-    offered = ours if is_program else templates.offered()
+    of_program, originals = program_templates(), read_originals(templates.project)
+    is_program_folder = templates.project == PROGRAM_TEMPLATES  # the project is in the clone of the program
+    names_in_project = [] if is_program_folder else file_names(templates.project)
+    of_project = {name: _content(templates.project, name) for name in names_in_project}
+    offered = of_program if is_program_folder else templates.offered()
     return [
-        TemplateCopy(name, ours.get(name), theirs.get(name), originals.get(name), name not in offered)
-        for name in sorted({*ours, *theirs})
+        TemplateCopy(
+            name=name,
+            program=of_program.get(name),
+            project=of_project.get(name),
+            original=originals.get(name),
+            is_left_out=name not in offered,
+        )
+        for name in sorted({*of_program, *of_project})
     ]
 
 
@@ -107,13 +114,13 @@ def notices(templates: TemplateFolders) -> Iterator[Notice]:
     if templates.project == PROGRAM_TEMPLATES:
         return
     try:
-        originals, ours = read_originals(templates.project), program_templates()
+        originals, of_program = read_originals(templates.project), program_templates()
     except PkiError as fault:
         yield Notice(f"templates/{ORIGINALS}", fault.message, fault.hint)
         return
     unchanged = list[str]()
-    for name, program in ours.items():
-        with suppress(PkiError):
+    for name, program in of_program.items():
+        with suppress(PkiError):  # reading the templates reports it
             copy = TemplateCopy(name, program, _content(templates.project, name), originals.get(name))
             if copy.is_outdated and not copy.is_edited:
                 unchanged.append(name)

@@ -1,17 +1,17 @@
-"""The types of durations, times of day, windows and holidays in pki.yaml."""
+"""The types of durations, times of day and holidays in pki.yaml. The type of windows is in `delivery_window`."""
 
 from __future__ import annotations
 
 import re
-from datetime import date, time, timedelta
+from datetime import date, timedelta
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 from pki.config.fields import json_pattern, matching
 
-SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400}
+SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}  # units that are printed, and those of timeouts; m is a minute
+UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400}  # units of durations in pki.yaml
 DURATION = re.compile(r"([1-9][0-9]{0,4})(h|d|w|mo|y)")
 TIMEOUT = re.compile(r"([1-9][0-9]{0,3})(s|m)")
 LONGEST_TIMEOUT = timedelta(minutes=15)  # pki-apply on the host ends by itself after this time
@@ -21,7 +21,7 @@ TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 
 def _duration(value: Any) -> Any:
     if not isinstance(value, str):
-        return value
+        return value  # a default value, which is a duration already; pydantic refuses anything else
     match = DURATION.fullmatch(value)
     if not match:
         raise ValueError("expected a number and a unit such as 90d (h, d, w, mo = 30 d, y = 365 d)")
@@ -35,10 +35,10 @@ def _renew_spread(value: Any) -> Any:
 
 def _timeout(value: Any) -> Any:
     """Return a timeout for a host, in seconds or minutes."""
+    if isinstance(value, timedelta):
+        return value  # a default value
     match = TIMEOUT.fullmatch(value) if isinstance(value, str) else None
     if not match:
-        if isinstance(value, timedelta):
-            return value
         raise ValueError("expected seconds or minutes such as 120s or 10m")
     span = timedelta(seconds=int(match[1]) * SECONDS[match[2]])
     if span > LONGEST_TIMEOUT:
@@ -51,12 +51,6 @@ def format_duration(span: timedelta) -> str:
     seconds = int(span.total_seconds())
     unit = next(unit for unit in "dhms" if seconds % SECONDS[unit] == 0)
     return f"{seconds // SECONDS[unit]}{unit}"
-
-
-def is_in_window(moment: time, window: str) -> bool:
-    """Return whether a time of day is in a window such as 22:00-05:00; the end is excluded."""
-    start, end = (time.fromisoformat(part) for part in window.split("-"))
-    return start <= moment < end if start <= end else moment >= start or moment < end
 
 
 def holiday_dates(holiday: str) -> tuple[date, date]:
@@ -100,5 +94,4 @@ RenewSpread = Annotated[
 ]
 
 TimeOfDay = Annotated[str, matching(TIME, "a time of day such as 06:00"), json_pattern(TIME)]
-Window = Annotated[str, matching(f"{TIME}-{TIME}", "hours such as 22:00-05:00"), json_pattern(f"{TIME}-{TIME}")]
 Holiday = Annotated[str, AfterValidator(_holiday), json_pattern(rf"{DAY}(\.\.{DAY})?")]

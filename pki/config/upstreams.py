@@ -42,7 +42,7 @@ class UpstreamTls:
 def upstream_tls(host: Host, service: str) -> UpstreamTls | None:
     """Return how the upstream of a service is verified; None for http:, and if pki.yaml does not configure it."""
     upstream = host.services[service].upstream
-    if not is_explicit(upstream):
+    if upstream is None or not is_explicit(upstream):
         return None
     if upstream.verify:
         return UpstreamTls(is_verified=False, name=upstream.name or "", ca="")
@@ -73,7 +73,7 @@ def upstream_host_and_port(upstream: Upstream) -> str:
 
 def ca_files(host: Host) -> Mapping[str, str]:
     """Return service → file of the project with the CA of its upstream."""
-    named = {name: service.upstream.ca for name, service in host.services.items()}
+    named = {name: service.upstream.ca for name, service in host.services.items() if service.upstream}
     return {name: ca for name, ca in named.items() if ca is not None and ca != "system"}
 
 

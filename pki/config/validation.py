@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import time, timedelta
+from typing import TypeVar
 
 from pki.common.durations import backdate, is_usable, longest_pause
 from pki.common.remedies import RESTORE
 from pki.common.template_folders import program_names
-from pki.config import upstreams
+from pki.config import service_rules
 from pki.config.authority_rules import AuthorityRules, CrlRule
+from pki.config.delivery_window import is_in_window
 from pki.config.error_messages import Fault, Place, did_you_mean, dotted_path
 from pki.config.fields import EXPECTED_SECRETS, SECRET, parse_jump_host
 from pki.config.ip_addresses import IpAddress
@@ -24,16 +26,16 @@ from pki.config.leaf_certificates import (
     is_within_domains,
     name_fault,
     new_name_registry,
-    service_names,
 )
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
 from pki.config.model import ALL_TEMPLATES, Host, Inventory, ServerRule
 from pki.config.name_fields import is_like_dns_name
 from pki.config.proxies import PROGRAMS
 from pki.config.released_templates import RELEASED
-from pki.config.time_fields import format_duration, is_in_window
+from pki.config.time_fields import format_duration
 
 Line = Callable[[Place], str]
+T = TypeVar("T")
 
 RESERVED_HOSTS = {
     "ca": "the machine that runs doit",
@@ -41,7 +43,7 @@ RESERVED_HOSTS = {
     CANARY: "the certificate that verifies revocation",
 }
 APPLE_LIMIT = timedelta(days=825)
-UNSAVED_FOLDERS = ("build", "offline")  # folders that are not in a backup
+UNSAVED_FOLDERS = ("build", "offline")  # a backup does not contain them
 OWN_FOLDERS = ("ca/root", "ca/server", "ca/client", "ca/clients", "ca/ceremonies")
 MINIMUM_USE = 4  # a certificate is in use for at least 1/4 of its lifetime, despite renew_spread
 
@@ -60,11 +62,12 @@ def find_cross_faults(inventory: Inventory, removed: set[Place], line: Line = la
     if "authorities" not in {place[0] for place in removed}:
         yield from _adopted_faults(inventory)
     yield from _named_root_faults(inventory)
+    yield from _secret_file_faults(inventory)
     yield from _place_faults(inventory, removed)
     if not {"domains", "permit_addresses"} & {place[0] for place in removed}:
         yield from _name_faults(inventory, line)
         yield from _client_faults(inventory, line)
-        yield from _upstream_faults(inventory)
+        yield from service_rules.find_faults(inventory)
     yield from _leaf_faults(inventory)
     yield from _template_faults(inventory)
 
@@ -107,8 +110,9 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
             and profile.lifetime - profile.renew_before - profile.renew_spread < profile.lifetime / MINIMUM_USE
         ):
             yield ("profiles", name, "renew_spread"), _renews_too_early(profile)
-        if fault := _crl_fault(authority.crl):
-            yield ("authorities", name, "crl", "refresh"), fault
+        crl_fault = _crl_fault(authority.crl)
+        if crl_fault:
+            yield ("authorities", name, "crl", "refresh"), crl_fault
     if inventory.profiles.server.lifetime > APPLE_LIMIT:
         yield ("profiles", "server", "lifetime"), "more than 825d, the limit of Apple's systems"
 
@@ -196,6 +200,15 @@ def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:
             yield ("secrets", name), EXPECTED_SECRETS
 
 
+def _secret_file_faults(inventory: Inventory) -> Iterator[Fault]:
+    """Yield faults of files with passphrases that no backup would contain: `archive_format.is_restorable` has the same rule."""
+    for name in sorted(inventory.secrets.files()):
+        folder = name.partition("/")[0]
+        if folder.startswith(".") or folder in UNSAVED_FOLDERS:
+            fault = f"{name}: a backup contains no hidden file and nothing of build/ or offline/"
+            yield ("secrets",), f"{fault}; move it to a folder such as requests/, and write its new path here"
+
+
 def _crl_fault(rule: CrlRule) -> str:
     if rule.refresh < rule.lifetime:
         return ""
@@ -230,8 +243,9 @@ def _place_faults(inventory: Inventory, removed: set[Place]) -> Iterator[Fault]:
                 yield place, f"{address} is outside network {host.network} ({', '.join(map(str, blocks))})"
             if owners.setdefault(address, name) != name:
                 yield place, f"{address} is already used by host {owners[address]}"
-        if twice := [address for address in dict.fromkeys(host.addresses) if host.addresses.count(address) > 1]:
-            yield ("hosts", name, "address"), f"{twice[0]} is listed twice"
+        repeated = _first_repeated(host.addresses)
+        if repeated is not None:
+            yield ("hosts", name, "address"), f"{repeated} is listed twice"
     if inventory.publish.host not in inventory.hosts and not {("hosts",), ("hosts", inventory.publish.host)} & removed:
         hint = did_you_mean(inventory.publish.host, list(inventory.hosts))
         yield ("publish", "host"), f"unknown host {inventory.publish.host!r}{hint}"
@@ -242,15 +256,21 @@ def _place_faults(inventory: Inventory, removed: set[Place]) -> Iterator[Fault]:
 def _trust_faults(name: str, host: Host) -> Iterator[Fault]:
     if "none" in host.trust and len(host.trust) > 1:
         yield ("hosts", name, "trust"), "none cannot be combined: it means no trust store of the host"
-    if twice := [store for store in dict.fromkeys(host.trust) if host.trust.count(store) > 1]:
-        yield ("hosts", name, "trust"), f"{twice[0]} is listed twice"
+    repeated = _first_repeated(host.trust)
+    if repeated is not None:
+        yield ("hosts", name, "trust"), f"{repeated} is listed twice"
+
+
+def _first_repeated(values: Sequence[T]) -> T | None:
+    """Return the first value that a list contains more than once, or None."""
+    return next((value for value in values if values.count(value) > 1), None)
 
 
 def _probe_faults(inventory: Inventory, name: str) -> Iterator[Fault]:
     """Yield faults of `probe`: a host without services, or a jump host that is the host itself or this machine."""
     host, place = inventory.hosts[name], ("hosts", name, "probe")
-    if host.probe not in {None, "none"} and not host.services:
-        yield place, f"{name} has no service to probe; leave it out"
+    if host.probe not in {None, "none"} and not host.is_probed:
+        yield place, f"{name} has no service {'that can be probed' if host.services else 'to probe'}; leave it out"
     jump = parse_jump_host(host.jump)[1]
     if jump == name:
         yield place, f"{jump} is this host itself; write direct, or the name of another host"
@@ -300,32 +320,23 @@ def _window_faults(inventory: Inventory, name: str) -> Iterator[Fault]:
 
 def _name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
     """Yield faults of names outside the name constraints, duplicates on one host, and conflicts between hosts."""
-    names, at_host = new_name_registry(inventory), dict[tuple[str, str], str]()
+    names, at_host = new_name_registry(inventory), dict[tuple[str, str], Place]()
     names.add(address_claims(inventory))
     for claim in host_claims(inventory):
-        path = dotted_path(claim.place)[:-2]
         if fault := name_fault(inventory, claim.name):
             yield claim.place, fault
-        if first_place := at_host.get((claim.owner, claim.name)):
+        first_place = at_host.setdefault((claim.owner, claim.name), claim.place)
+        if first_place is not claim.place and not service_rules.share_name(inventory, first_place, claim.place):
+            user = dotted_path(first_place)[:-2]
             yield (
                 claim.place,
-                f"{claim.name} {'is listed twice' if first_place == path else f'is already used by {first_place}'}",
+                f"{claim.name} {'is listed twice' if first_place == claim.place else f'is already used by {user}'}",
             )
         elif conflict := names.conflict(claim):
-            other = conflict.held
+            other = conflict.earlier_claim
             fault = f"{claim.name} is already used by {dotted_path(other.place)[:-2]}{line(other.place)}"
             yield claim.place, f"{fault}; if both hosts serve it: hosts.{claim.owner}.shared: true"
-        at_host.setdefault((claim.owner, claim.name), path)
         names.add([claim])
-
-
-def _upstream_faults(inventory: Inventory) -> Iterator[Fault]:
-    for name, host in inventory.hosts.items():
-        for service, settings in host.services.items():
-            for key, fault in upstreams.find_faults(
-                settings.upstream, host.proxy, service_names(inventory, host, service)
-            ):
-                yield ("hosts", name, "services", service, "upstream", key), fault
 
 
 def _client_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:

@@ -47,7 +47,8 @@ class Demo:
         if name == self.config.publish.host:
             names.append(self.config.publish.hostname)
         host = self.lab.machine(name, host_config.network, str(host_config.address), names)
-        ports = (f"{service}={urlsplit(rule.upstream.url).port}" for service, rule in host_config.services.items())
+        upstreams = {service: rule.upstream for service, rule in host_config.services.items() if rule.upstream}
+        ports = (f"{service}={urlsplit(upstream.url).port}" for service, upstream in upstreams.items())
         host.start(sys.executable, HERE / "upstream.py", *ports, says="ready")
         host.serve("ssh", str(host_config.proxy))
         return host

@@ -11,21 +11,21 @@ from pki.common.errors import ErrorCode, PkiError
 from pki.common.reasons import Reason, Why
 from pki.common.timestamps import instant, moment
 from pki.common.visible import shorten
-from pki.deploy.drift import reasons_from_json as drifted
+from pki.deploy.drift import reasons_from_json
 from pki.deploy.protocol import HostRefusal, ServiceRefusal, Step
 
 MESSAGE_LENGTH = 2000  # characters of a message that are recorded
-CHECK_INTERVAL = timedelta(hours=12)
+CHECK_INTERVAL = timedelta(hours=12)  # shorter than a day: each daily run checks every host
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
     """The last contacts to a host.
 
-    `checked_at` is the last successful contact, `failing_since` the first failed one after it; `message` and `code`
-    are those of the last error. `refusal` is the reason of a host that refused a change, `services` those that failed
-    verification. `drift` is what a check found and nothing has repaired since. `writable` are folders above its files
-    that users other than root can write.
+    `checked_at` is the time of the last successful contact, and `failing_since` that of the first failed contact after
+    it. `message` and `code` are those of the last error. `refusal` is why the host refused a change. `services` are the
+    services that failed verification. `drift` is what a check found and nothing has repaired since. `writable` are
+    folders above the deployed files that users other than root can write.
     """
 
     checked_at: str = ""
@@ -43,7 +43,7 @@ class Contact:
         try:
             data = sealed_records.decode_sealed(filesystem.read_if_possible(path)) or {}
             services = tuple(data.get("services", ()))
-            reasons = {name: drifted(data.get(name)) for name in ("drift", "writable")}
+            reasons = {name: reasons_from_json(data.get(name)) for name in ("drift", "writable")}
             refusal = Reason.from_json(data["refusal"]) if data.get("refusal") else None
             return cls(**{**data, "services": services, "refusal": refusal, **reasons})
         except (TypeError, ValueError, KeyError):
@@ -73,16 +73,20 @@ class Contact:
     def failed(self, now: datetime, error: PkiError) -> Contact:
         """Return the record after a failed contact."""
         is_past = self.failing_since and moment(self.failing_since) <= now  # false after a run with the clock ahead
-        since = self.failing_since if is_past else instant(now)
-        services = error.services if isinstance(error, ServiceRefusal) else ()
         message, refusal = shorten(error.message, MESSAGE_LENGTH), None
         if isinstance(error, HostRefusal):
             refusal = Why.REFUSED_BY_HOST(why=message, step=error.step.value, command=error.command)
-        contact = replace(self, failing_since=since, message=message, code=error.code.value, refusal=refusal)
-        return replace(contact, services=tuple(services))
+        return replace(
+            self,
+            failing_since=self.failing_since if is_past else instant(now),
+            message=message,
+            code=error.code.value,
+            refusal=refusal,
+            services=tuple(error.services) if isinstance(error, ServiceRefusal) else (),
+        )
 
     def is_old(self, now: datetime) -> bool:
-        """Return whether the next check is due."""
+        """Return whether the next check is due. A last contact in the future (the clock was ahead) does not count."""
         return not self.checked_at or not timedelta() <= now - moment(self.checked_at) < CHECK_INTERVAL
 
     def days_failing(self, now: datetime) -> int:

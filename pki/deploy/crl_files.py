@@ -1,4 +1,4 @@
-"""CRL files, parsed once for all hosts, and the comparison that keeps revocation from going back."""
+"""CRL files, parsed once for all hosts, and the comparison that refuses a CRL which would undo a revocation."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cryptography import x509
 from pki.common import pem
 from pki.x509.revocation import crl_number
 
-SHOWN = 4  # serial numbers that a message names
+MAX_SHOWN_SERIALS = 4  # serial numbers that a message names
 TOLERANCE = timedelta(minutes=5)  # between two correct clocks
-HasEnded = Callable[[int], bool]
+HasExpired = Callable[[int], bool]
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ def _parse_crl(der: bytes) -> ParsedCrl:
     return parsed
 
 
-def regression_faults(new: ParsedCrl, old: ParsedCrl, has_ended: HasEnded, now: datetime) -> Iterator[str]:
-    """Yield why a CRL must not replace another one of the same issuer: it is older, or lacks a revocation.
+def regression_faults(new: ParsedCrl, old: ParsedCrl, has_expired: HasExpired, now: datetime) -> Iterator[str]:
+    """Yield why a CRL must not replace an installed CRL of the same issuer: it is older, or lacks a revocation.
 
-    Servers reject a CRL whose thisUpdate is in the future (a clock that was ahead signed or published it), so an older
-    CRL may replace it if it lists all of its entries. Of the others, servers use the newest thisUpdate and ignore the
-    number.
+    There is one exception. Servers reject a CRL whose thisUpdate is in the future (it was signed or published while the
+    clock was ahead). An older CRL may replace such a CRL if it lists all of its entries. Among other CRLs, servers use
+    the one with the newest thisUpdate and ignore the number.
     """
     this_update, old_this_update = new.crl.last_update_utc, old.crl.last_update_utc
     is_from_the_future = old_this_update > now + TOLERANCE
@@ -81,11 +81,14 @@ def regression_faults(new: ParsedCrl, old: ParsedCrl, has_ended: HasEnded, now: 
     if this_update < old_this_update <= now:
         yield f"has thisUpdate {this_update:%Y-%m-%d %H:%M:%S}, the one on the host {old_this_update:%Y-%m-%d %H:%M:%S}"
     # RFC 5280 §3.3: an entry may leave the CRL once it was on one issued after its certificate expired.
-    if missing := [serial for serial in old.serials - new.serials if not has_ended(serial)]:
+    missing = [serial for serial in old.serials - new.serials if not has_expired(serial)]
+    if missing:
         yield f"lacks the revoked {format_serials(missing)}, which number {old.number} on the host lists"
 
 
 def format_serials(serials: Iterable[int]) -> str:
     """Return serial numbers in hexadecimal, the first few by name and the others counted."""
     texts = [f"{serial:x}" for serial in sorted(serials)]
-    return ", ".join(texts if len(texts) <= SHOWN else [*texts[:SHOWN], f"and {len(texts) - SHOWN} more"])
+    if len(texts) > MAX_SHOWN_SERIALS:
+        texts[MAX_SHOWN_SERIALS:] = [f"and {len(texts) - MAX_SHOWN_SERIALS} more"]
+    return ", ".join(texts)

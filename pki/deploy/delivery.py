@@ -11,8 +11,8 @@ from pki.common.cache import Cache
 from pki.common.errors import PkiError
 from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
 from pki.common.timestamps import moment
+from pki.config.delivery_window import is_in_window
 from pki.config.identifiers import ArtifactId
-from pki.config.time_fields import is_in_window
 from pki.deploy import installed_crls, preflight, verification
 from pki.deploy import receipt as receipts
 from pki.deploy.host_payloads import HostPayloads
@@ -26,7 +26,10 @@ from pki.deploy.root_acceptance import RootAcceptance
 from pki.deploy.transaction import Change, Destination, HostOutcome
 
 DAY = timedelta(days=1)
-URGENT_BEFORE = 2 * DAY  # before the expiry of a certificate: its host is then changed outside of its window, too
+NEVER_CHECKED = ""  # in place of the time of the last contact
+# This long before a certificate expires, its host is changed outside of its window too: the daily run then has one more
+# attempt if the first one fails.
+URGENT_BEFORE = 2 * DAY
 
 
 class Engine(Protocol):
@@ -76,27 +79,32 @@ class Delivery:
     def stale(self, cache: Cache, now: datetime) -> list[Reason]:
         """Return why the host must be brought up to date: another release, drift, or a check that is due.
 
-        What needs no contact is decided first, by our own records (`_differences`), and cached where nothing differs.
+        Our own records are compared first (`_differences`), because that needs no contact. Where nothing differs, this
+        result is cached.
         """
-        if self.engine and (done := self.engine.unreported(self.host)):
-            return done
+        unreported = self.engine.unreported(self.host) if self.engine else []
+        if unreported:
+            return unreported  # the task of this host must report what the engine did
         cached = cache.recall(ArtifactId("deploy", self.host), self._cache_key)
-        if cached is not None and not self._is_due(cached, now):
-            return []
+        if cached is not None:
+            [checked_at] = cached
+            if not self._is_contact_due(checked_at, now):
+                return []
         return self._remote_reasons(cache, now) if self.records.is_remote else self._folder_reasons(cache)
 
     def _folder_reasons(self, cache: Cache) -> list[Reason]:
         """Return why the folder of a host must be brought up to date; its files are compared with the receipt."""
         reasons, paths = self._differences()
-        if not reasons and (receipt := self.records.receipt):
+        receipt = self.records.receipt
+        if not reasons and receipt:
             reasons = self.records.folder_transport.drift(receipt)
             paths |= set(self.records.folder_transport.watched_paths(receipt))
         if not reasons and paths:
-            cache.remember(ArtifactId("deploy", self.host), self._cache_key, [*paths], [""])
+            cache.remember(ArtifactId("deploy", self.host), self._cache_key, [*paths], [NEVER_CHECKED])
         return reasons
 
     def _remote_reasons(self, cache: Cache, now: datetime) -> list[Reason]:
-        """Return why a remote host must be contacted now; empty too while it waits for its root or its window."""
+        """Return why a remote host must be contacted now; nothing while it waits for its new root or its window."""
         reasons, paths = self._differences()
         if not reasons and paths:
             files = [*paths, str(self.records.store.contact(self.host))]
@@ -104,7 +112,9 @@ class Delivery:
         if reasons and self.root_acceptance.waits_for_root:
             return []
         reasons = reasons or self._contact_reasons(now)
-        return reasons if reasons and (self.may_change(now) or self.is_urgent(now)) else []
+        if not reasons or self.may_change(now) or self.is_urgent(now):
+            return reasons
+        return []
 
     @property
     def _cache_key(self) -> str:
@@ -112,12 +122,14 @@ class Delivery:
         pin = self.payloads.pin
         return f"{self.records.transport} pinned {pin.release}" if pin else self.records.transport
 
-    def _is_due(self, cached: list[str], now: datetime) -> bool:
-        """Return whether a remote host must be contacted, although nothing differs; `cached` has its last contact."""
-        return self.records.is_remote and (bool(self._contact_reasons(now)) or not cached[0])
+    def _is_contact_due(self, checked_at: str, now: datetime) -> bool:
+        """Return whether a remote host must be contacted, although nothing differs; `checked_at` is its last contact."""
+        if not self.records.is_remote:
+            return False
+        return checked_at == NEVER_CHECKED or bool(self._contact_reasons(now))
 
     def _contact_reasons(self, now: datetime) -> list[Reason]:
-        """Return why a host must be contacted by its last contact alone: it failed, found drift, or is too long ago."""
+        """Return why a host must be contacted because its last contact failed, found drift, or is too long ago."""
         contact = self.records.contact
         if contact.failing_since:
             return [Why.FAILING(date=contact.failing_since[:10])]
@@ -135,7 +147,7 @@ class Delivery:
             return [Why.RELEASE_MISSING()], set()
         desired = {file.path: file_record(file) for file in payload.release.files}
         deployed = {file["path"]: dict(file) for file in receipt.files}
-        desired = {path: file for path, file in desired.items() if receipt.held.get(path) != file["sha256"]}
+        desired = {path: file for path, file in desired.items() if receipt.held_back.get(path) != file["sha256"]}
         reasons = [Why.ADDED(what=path) for path in desired if path not in deployed]
         reasons += [Why.CHANGED(what=path) for path in desired if path in deployed and deployed[path] != desired[path]]
         if not self.payloads.has_only_crls(payload):
@@ -160,7 +172,7 @@ class Delivery:
         receipt, payload = records.receipt, self.payloads.desired()
         if (receipt is None and not records.has_lost_receipt) or payload is None:
             return False
-        if receipt and receipt.ends and moment(receipt.ends) - now < URGENT_BEFORE:
+        if receipt and receipt.first_expiry and moment(receipt.first_expiry) - now < URGENT_BEFORE:
             return True
         delivered = records.history.payload(receipt.release) if receipt else records.history.newest
         if delivered is None:  # only a contact can show which CRLs the host has
@@ -192,9 +204,12 @@ class Delivery:
 
     def _outcome(self, done: Sequence[Reason], before: Receipt | None) -> Outcome:
         """Return the outcome for a remote host; UNCHANGED when nothing was done there."""
+        if not done:
+            return UNCHANGED
         pin, after = self.payloads.pinned(), self.records.receipt
-        is_back = pin and before and after != before and pin.since >= moment(before.delivered_at)  # pinned since then
-        return Outcome(Verb.ROLLED_BACK if is_back else Verb.DEPLOYED, tuple(done)) if done else UNCHANGED
+        # the operator pinned the host after the previous delivery, and this delivery brought it to that release
+        is_rollback = pin and before and after != before and pin.since >= moment(before.delivered_at)
+        return Outcome(Verb.ROLLED_BACK if is_rollback else Verb.DEPLOYED, tuple(done))
 
     def _deliver_to_folder(self, payload: Payload, now: datetime) -> Outcome:
         """Deliver into a folder. The outcome reports only foreign CRLs and lost records."""
@@ -202,14 +217,15 @@ class Delivery:
         digests = {file.sha256 for file in payload.release.files}
         crls = installed_crls.read_from_folder(records.store.host_root(self.host), payload)
         installed = [crl for crl in crls if crl.digest not in digests]
-        assert self.trust is not None
+        assert self.trust is not None, "delivery_targets gives it to every folder host"
         foreign = installed_crls.check_no_regression(payload, installed, self.trust(), now) if installed else []
         reasons = foreign
         if records.has_lost_receipt:
             reasons = [Why.RECEIPT_DAMAGED(), *foreign]
-            reasons += [Why.BOTH_DAMAGED()] if records.folder_transport.delivered(None) is None else []
+            reasons += [Why.BOTH_DAMAGED()] if records.folder_transport.delivered_paths(None) is None else []
         receipt = records.receipt
-        if receipt and (drift := records.folder_drift(receipt)):
+        drift = records.folder_drift(receipt) if receipt else []
+        if receipt and drift:
             records.history.add_log_entry(now, receipt.release, "drift", drift=[reason.as_json() for reason in drift])
         new_receipt = records.folder_transport.deliver(payload, receipt, now)
         new_receipt = replace(new_receipt, roots=preflight.root_subjects(payload, self.trust()))
@@ -219,7 +235,8 @@ class Delivery:
     def crls_in_place(self) -> list[InstalledCrl]:
         """Return every CRL file of the release as the host has it, by one contact that changes nothing."""
         records = self.records
-        if (payload := self.payloads.desired()) is None:
+        payload = self.payloads.desired()
+        if payload is None:
             raise PkiError("its release is missing", f"./run doit release:{self.host}")
         if not records.is_remote:
             return list(installed_crls.read_from_folder(records.store.host_root(self.host), payload))
@@ -244,7 +261,8 @@ class Delivery:
                 records.history.add_log_entry(now, receipt.release, "checked", verification=verifications)
             else:
                 if any(not file.crl for file in change.payload.release.files):
-                    records.history.keep_release(change.payload, pin.release if (pin := self.payloads.pinned()) else "")
+                    pin = self.payloads.pinned()
+                    records.history.keep_release(change.payload, pinned=pin.release if pin else "")
                 records.history.add_log_entry(
                     now, receipt.release, "delivered", files=len(outcome.done), verification=verifications
                 )
@@ -267,17 +285,19 @@ class Delivery:
 
     def state(self, now: datetime) -> str:
         """Return what the operator needs to know about a remote host: pinned, failing, not verified, waiting; or ""."""
-        receipt, parts = self.records.receipt, []
-        if (pin := self.payloads.pinned()) and pin.release:
+        receipt, contact, pin, parts = self.records.receipt, self.records.contact, self.payloads.pinned(), list[str]()
+        if pin and pin.release:
             parts.append(f"pinned to {pin.release[:12]} since {pin.since:%Y-%m-%d}")
-        if failing_since := self.records.contact.failing_since:
-            parts.append(f"failing since {failing_since[:10]}: {self.records.contact.message}")
-        verifications = ((receipt and receipt.verification) or {}).items()
-        if not_verified := [service for service, result in verifications if not result.is_verified]:
+        if contact.failing_since:
+            parts.append(f"failing since {contact.failing_since[:10]}: {contact.message}")
+        verifications = (receipt.verification or {}) if receipt else {}
+        not_verified = [service for service, result in verifications.items() if not result.is_verified]
+        if not_verified:
             parts.append(f"not verified: {', '.join(not_verified)}")
-        if passed_on := [
-            service for service, result in verifications if result.verdict is verification.Verdict.PASSED_ON
-        ]:
+        passed_on = [
+            service for service, result in verifications.items() if result.verdict is verification.Verdict.PASSED_ON
+        ]
+        if passed_on:
             parts.append(f"the probe is passed on: {', '.join(passed_on)}")
         if self.root_acceptance.waits_for_root:
             parts.append(f"waits for {TASK}")

@@ -1,8 +1,8 @@
 """The history of a host: the last releases, kept for a rollback, and a log of deliveries.
 
-`build/history/<host>/<release>/` stores a release as it was delivered, `log.jsonl` a line for each attempt that
-changed something, `seen/` the CRLs that `ledger.recover` found on the host. The ledger records to which release a host
-is pinned.
+`build/history/<host>/` contains a folder for each release, with its files as they were delivered. `log.jsonl` has a line
+for each attempt that changed something, and `seen/` has the CRLs that `ledger.recover` found on the host. The ledger
+records to which release a host is pinned.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class History:
         times = [path.stat().st_mtime_ns for path in self.releases()]
         folder = self.folder / payload.release.digest
         _write(folder, payload)
-        if (newest := max(times, default=0)) >= folder.stat().st_mtime_ns:  # the clock was ahead before
+        newest = max(times, default=0)
+        if newest >= folder.stat().st_mtime_ns:  # an earlier delivery was dated in the future: `releases` sorts by time
             os.utime(folder, ns=(newest + 1, newest + 1))
         for old in self.releases()[:-RELEASES_KEPT]:
             if old.name != pinned:
@@ -50,6 +51,7 @@ class History:
 
     def releases(self) -> list[Path]:
         """Return the folders of the kept releases, the last delivered one at the end."""
+        # programs before ledger schema 3 stored the release of a pinned host in `held`
         manifests = [path for path in self.folder.glob("*/manifest.json") if not path.parent.name.startswith("held")]
         return sorted((path.parent for path in manifests), key=lambda path: path.stat().st_mtime_ns)
 
@@ -77,9 +79,12 @@ class History:
         matches = [name for name in names if name.startswith(release)] if release else others[-1:]
         payload = self.payload(matches[0]) if len(matches) == 1 else None
         if payload is None:
-            message = f"{host}: no kept release {release}" if release else f"{host}: no release before this one is kept"
             if len(matches) == 1:
                 message = f"{host}: the kept release {matches[0][:12]} is damaged"
+            elif release:
+                message = f"{host}: no kept release {release}"
+            else:
+                message = f"{host}: no release before this one is kept"
             raise PkiError(message, f"kept releases: {', '.join(name[:12] for name in names) or 'none'}")
         return payload
 
@@ -122,11 +127,8 @@ class History:
 
     def log_entries(self) -> list[Mapping[str, Any]]:
         """Return the intact lines of the log. A killed run may leave half a line, a disk may damage one."""
-        return [
-            note
-            for line in _lines(self.folder / "log.jsonl")
-            if (note := sealed_records.decode_sealed(line)) is not None
-        ]
+        entries = map(sealed_records.decode_sealed, _lines(self.folder / "log.jsonl"))
+        return [entry for entry in entries if entry is not None]
 
 
 def _lines(path: Path) -> list[bytes]:

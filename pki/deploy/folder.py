@@ -1,7 +1,7 @@
 """Delivery into a folder that takes the place of a host's root directory.
 
-Modes are set, owners are not, and no command runs. Beside the folder, `.HOST.files` lists what was delivered, as
-pki-apply does on a host: a receipt can be damaged.
+A delivery sets the modes of files, but not their owners, and runs no command. The file `.HOST.files` beside the folder
+lists what was delivered, because a receipt can be damaged. On a host, pki-apply writes such a list.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class FolderTransport:
 
     def drift(self, receipt: Receipt) -> list[Reason]:
         """Return how the folder differs from the receipt: files, modes of folders, and the list of files."""
-        reasons = [] if self._listed() == [file["path"] for file in receipt.files] else [Why.LIST_DAMAGED()]
+        is_list_intact = self._paths_in_list() == [file["path"] for file in receipt.files]
+        reasons = [] if is_list_intact else [Why.LIST_DAMAGED()]
         reasons += [Why.FOLDER_OPEN(folder=name, mode=f"{mode:04o}") for name, mode in self._open_folders(receipt)]
         for file in receipt.files:
             path = self._root / file["path"].lstrip("/")
@@ -68,14 +69,14 @@ class FolderTransport:
         folders = map(str, self._folders(receipt))
         return [str(self._list), *folders, *(str(self._root / file["path"].lstrip("/")) for file in receipt.files)]
 
-    def delivered(self, previous: Receipt | None) -> set[str] | None:
-        """Return the paths of all delivered files, by receipt and list; None if both are lost."""
-        listed = self._listed()
-        if previous is None and listed is None and os.path.lexists(self._root):
+    def delivered_paths(self, previous: Receipt | None) -> set[str] | None:
+        """Return the paths of all delivered files in the receipt and in the list; None if both are lost."""
+        in_list = self._paths_in_list()
+        if previous is None and in_list is None and os.path.lexists(self._root):
             return None
-        return {*(file["path"] for file in (previous.files if previous else ())), *(listed or ())}
+        return {*(file["path"] for file in (previous.files if previous else ())), *(in_list or ())}
 
-    def _listed(self) -> list[str] | None:
+    def _paths_in_list(self) -> list[str] | None:
         """Return the paths in the list beside the folder, None if there is none or it is damaged."""
         record = sealed_records.decode_sealed(filesystem.read_if_possible(self._list))
         return None if record is None else list(record["files"])
@@ -84,16 +85,13 @@ class FolderTransport:
         """Make the folder hold the release, and remove other files that were delivered before."""
         release = payload.release
         files = {file.below(self._root): (payload.content(file), int(file.mode, 8)) for file in release.files}
-        filesystem.write_all(
-            {
-                **filesystem.changed_files(files),
-                **{path: content for path, content in files.items() if path.is_symlink()},
-            }
-        )
+        # a link is always replaced: `changed_files` reads its target
+        links = {path: content for path, content in files.items() if path.is_symlink()}
+        filesystem.write_all({**filesystem.changed_files(files), **links})
         for name, mode in self._open_folders(previous) if previous else ():
             (self._root / name.lstrip("/")).chmod(mode & ~0o022)
         paths = [file.path for file in release.files]
-        for obsolete in (self.delivered(previous) or set()).difference(paths):
+        for obsolete in (self.delivered_paths(previous) or set()).difference(paths):
             self._remove(obsolete)
         record = sealed_records.encode_sealed({"files": paths})
         if filesystem.read_if_possible(self._list) != record:
@@ -112,7 +110,7 @@ class FolderTransport:
 
     def withdraw(self, receipt: Receipt | None) -> None:
         """Remove everything that was delivered."""
-        for path in self.delivered(receipt) or ():
+        for path in self.delivered_paths(receipt) or ():
             self._remove(path)
         self._list.unlink(missing_ok=True)
 
@@ -122,5 +120,5 @@ class FolderTransport:
         for parent in target.parents:
             if parent == self._root.parent:
                 break
-            with suppress(OSError):
+            with suppress(OSError):  # a folder that still contains files stays
                 parent.rmdir()

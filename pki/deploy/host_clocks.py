@@ -13,8 +13,8 @@ from pki.deploy.process import DisconnectedError, Limits, Process
 from pki.deploy.protocol import opening_message
 from pki.deploy.ssh import Transport
 
-PARALLEL = 4
-MAX_HOSTS = 16  # in four rounds of at most HOST_TIMEOUT
+PARALLEL = 4  # hosts that are asked at once
+MAX_HOSTS = 16  # that are asked, in four batches of at most HOST_TIMEOUT each
 HOST_TIMEOUT = 15.0  # seconds
 
 
@@ -27,10 +27,10 @@ def clock_offsets(
     """
     with ThreadPoolExecutor(PARALLEL) as pool:
         for first in range(0, min(len(transports), MAX_HOSTS), PARALLEL):
-            group = transports[first : first + PARALLEL]
+            batch = transports[first : first + PARALLEL]
             yield from zip(
-                (transport.host for transport in group),
-                pool.map(lambda transport: _clock_offset(transport, clock), group),
+                (transport.host for transport in batch),
+                pool.map(lambda transport: _clock_offset(transport, clock), batch),
                 strict=True,
             )
 
@@ -46,12 +46,12 @@ def answer_date(answer: Answer) -> datetime | None:
 def _clock_offset(transport: Transport, clock: Callable[[], datetime]) -> timedelta | None:
     """Ask one host: pki-apply gets an empty manifest, and sends its date before it checks anything."""
     with (
-        suppress(DisconnectedError, OSError),
-        Process(transport.command(as_root=False), Limits(HOST_TIMEOUT, HOST_TIMEOUT)) as wire,
+        suppress(DisconnectedError, OSError),  # the host is down: it is no evidence
+        Process(transport.command(as_root=False), Limits(HOST_TIMEOUT, HOST_TIMEOUT)) as process,
     ):
-        wire.send(opening_message(transport.host, ()))
+        process.send(opening_message(transport.host, ()))
         for _ in range(host_output.max_answers(0)):
-            answer = host_output.read(wire.read_line()) or {}
+            answer = host_output.read(process.read_line()) or {}
             if "pki-apply" in answer or "error" in answer:
                 date = answer_date(answer)
                 return date - clock() if date else None

@@ -17,7 +17,7 @@ from pki.common.timestamps import instant, moment
 from pki.deploy import receipt as receipts
 from pki.deploy.contact import Contact
 from pki.deploy.delivery_history import History
-from pki.deploy.drift import reasons_from_json as drifted
+from pki.deploy.drift import reasons_from_json
 from pki.deploy.folder import FolderTransport
 from pki.deploy.payload import Payload
 from pki.deploy.receipt import Receipt
@@ -79,8 +79,8 @@ class HostRecords:
 
     def repaired_drift(self, at: datetime) -> Sequence[Reason]:
         """Return the drift that the run which began at `at` found on the host and repaired."""
-        entries = self.history.log_entries()
-        return [reason for entry in entries if entry["at"] == instant(at) for reason in drifted(entry.get("drift"))]
+        entries = [entry for entry in self.history.log_entries() if entry["at"] == instant(at)]
+        return [reason for entry in entries for reason in reasons_from_json(entry.get("drift"))]
 
     def record_drift(self, drift: Sequence[Reason], writable: Sequence[Reason] = ()) -> None:
         """Record the drift that a check found, for the next run and for health."""
@@ -92,7 +92,7 @@ class HostRecords:
     def record_unreached(self, error: PkiError, now: datetime) -> None:
         """Record that a check could not reach the host, so that the next run tries again."""
         if self.is_remote:
-            with suppress(PkiError):
+            with suppress(PkiError):  # on a read-only project the command still reports it
                 self.save_contact(self.contact.failed(now, error))
 
     def record_failure(self, payload: Payload, error: PkiError, now: datetime) -> PkiError:
@@ -107,11 +107,10 @@ class HostRecords:
         """Return `unreachable for 3 days; its certificate expires in 12 days`, with the message of ssh."""
         days, receipt = self.contact.days_failing(now), self.receipt
         text = f"unreachable for {counted(days, 'day')}" if days else "unreachable"
-        if receipt and receipt.ends:
-            left = math.floor((moment(receipt.ends) - now) / DAY)
-            text += (
-                f"; its certificate expires in {counted(left, 'day')}" if left >= 0 else "; its certificate has expired"
-            )
+        if receipt and receipt.first_expiry:
+            left = math.floor((moment(receipt.first_expiry) - now) / DAY)
+            expiry = f"expires in {counted(left, 'day')}" if left >= 0 else "has expired"
+            text += f"; its certificate {expiry}"
         return f"{text} ({message})"
 
     def save_receipt(self, receipt: Receipt) -> None:

@@ -74,7 +74,8 @@ class Session:
         except DisconnectedError:
             pass  # an answer that was sent before the connection ended explains more
         while True:
-            answer = host_output.read(line := self._receive(self._process.read_line))
+            line = self._receive(self._process.read_line)
+            answer = host_output.read(line)
             if answer is None:
                 text, transport = line.decode(errors="replace"), self._transport
                 raise invalid_answer(transport.host, text) if transport.is_local else transport.greeting_error(text)
@@ -101,7 +102,10 @@ class Session:
         return states
 
     def show(self, state: FileState, limit: int = MAX_FILE_BYTES) -> bytes:
-        """Return a file on the host of at most `limit` bytes; b"" if not every account there can read it, and no CRL."""
+        """Return a file on the host of at most `limit` bytes. pki-apply sends only CRLs, and files that everybody may read.
+
+        Returns b"" for any other file.
+        """
         self._send(f"show {state.row.number}\n".encode())
         size = self._answer().get("bytes")
         if size is None:
@@ -177,7 +181,8 @@ class Session:
             raise self._transport.connection_error(status, complaint or str(lost)) from None
 
     def _answer(self) -> Answer:
-        answer = host_output.read(line := self._receive(self._process.read_line))
+        line = self._receive(self._process.read_line)
+        answer = host_output.read(line)
         if answer is None:
             raise invalid_answer(self._transport.host, line.decode(errors="replace"))
         return self._checked(answer)

@@ -25,7 +25,8 @@ from pki.deploy.release import File
 from pki.deploy.ssh import Transport
 
 Recall = Callable[[str], bytes | None]
-MAX_CRL_BYTES = 1 << 20  # of a CRL that is read from a host, and for each entry of ours as many more:
+# The limit for a CRL that is read from a host: MAX_CRL_BYTES, and BYTES_PER_ENTRY for each entry of our own CRLs.
+MAX_CRL_BYTES = 1 << 20
 BYTES_PER_ENTRY = 100
 EMPTY = hashlib.sha256(b"").hexdigest()  # of an empty file, as a full disk may leave it
 
@@ -61,9 +62,9 @@ def read_from_session(
     for state in states:
         if state.row.file.crl and not state.row.is_removal and state.sha256:
             content = b"" if state.sha256 == EMPTY else recall(state.sha256)
-            yield InstalledCrl(
-                state.row.file.path, _content_on_host(session, state, payload) if content is None else content
-            )
+            if content is None:
+                content = _content_on_host(session, state, payload)
+            yield InstalledCrl(state.row.file.path, content)
 
 
 def fetch(transport: Transport, payload: Payload, *, as_root: bool) -> list[InstalledCrl]:
@@ -115,12 +116,16 @@ def delivered_crls(delivered: Payload, payload: Payload) -> Iterator[InstalledCr
 def check_no_regression(
     payload: Payload, installed: Iterable[InstalledCrl], trust: Trust, now: datetime
 ) -> list[Reason]:
-    """Raise PkiError when a release would undo revocations of installed CRLs; returns those of unknown issuers."""
+    """Raise PkiError when a release would undo a revocation of an installed CRL.
+
+    Returns a reason for each installed file that is no CRL, or has a CRL of a CA that is not of this project.
+    """
     release_crls, faults, foreign = _release_crls(payload), list[str](), list[Reason]()
-    for crl in installed:
-        faults += _faults(release_crls, crl, trust, now)
-        if not all(map(trust.has_signed, crl_files.parse_crls(crl.content))) or not crl_files.parse_crls(crl.content):
-            foreign.append(Why.FOREIGN_CRL(file=crl.path))
+    for installed_crl in installed:
+        faults += _faults(release_crls, installed_crl, trust, now)
+        parsed_crls = crl_files.parse_crls(installed_crl.content)
+        if not parsed_crls or not all(map(trust.has_signed, parsed_crls)):
+            foreign.append(Why.FOREIGN_CRL(file=installed_crl.path))
     if faults:
         raise regression_error(payload.release.host, faults)
     return foreign
@@ -150,5 +155,5 @@ def _faults(release_crls: Sequence[ParsedCrl], installed: InstalledCrl, trust: T
     for old in filter(trust.has_signed, crl_files.parse_crls(installed.content)):
         for new in release_crls:
             if new.issuer == old.issuer:
-                for fault in crl_files.regression_faults(new, old, trust.has_ended, now):
+                for fault in crl_files.regression_faults(new, old, trust.has_expired, now):
                     yield f"{new.describe(installed.path)} {fault}"

@@ -125,7 +125,8 @@ class Reader:
             return openssl_cnf.RequestReading(None, (UNDECLARED,) if is_other else ())
         config = openssl_cnf_syntax.Configuration()
         if openssl_cnf.is_request(text) or openssl_cnf.has_include(text):
-            body = self._rendered_body(file, text) if "{{" in text or "{%" in text or "{#" in text else text
+            has_template_syntax = any(opening in text for opening in ("{{", "{%", "{#"))
+            body = self._rendered_body(file, text) if has_template_syntax else text
             folder = self._folders.folder_of(file.name)
             config = openssl_cnf_syntax.parse(body, shown, partial(included_files, folder, file.name))
         if "req" not in config.sections:
@@ -137,11 +138,9 @@ class Reader:
 
     def _accidental_comments(self, file: ManagedFile, text: str) -> Iterator[openssl_cnf.CnfRemark]:
         """Yield remarks about text that the template comments out, possibly by mistake."""
-        for lines in (
-            template_delimiters.find_swallowed_lines(text, self.templates.lex)
-            if "deploy-artifact" not in file.headers
-            else ()
-        ):
+        if "deploy-artifact" in file.headers:
+            return  # the file has only headers
+        for lines in template_delimiters.find_swallowed_lines(text, self.templates.lex):
             what = f"line {lines}: {{# begins a template comment: everything up to #}} is left out"
             yield openssl_cnf.CnfRemark(what, template_delimiters.RAW_OR_BLANK)
 
@@ -165,11 +164,12 @@ class Reader:
         if "{" in value:
             value = self._rendered(value, place)
         selectors = tuple(part.strip() for part in value.split(",") if part.strip())
-        if unknown := [
+        unknown = [
             selector
             for selector in selectors
             if selector not in self._selectors_allowed and not SERVICE.fullmatch(selector)
-        ]:
+        ]
+        if unknown:
             quoted_names = " and ".join(repr(selector[:80]) for selector in unknown[:10])
             verb = "name" if len(unknown) > 1 else "names"
             raise PkiError(f"{place}: {quoted_names} {verb} no host, proxy, network, access, service or trust store")

@@ -59,14 +59,14 @@ class ManagedFile:
         if host is None:
             return CA_HOST in self.selectors
         if host.scope == "certificates" and "deploy-artifact" not in self.headers:
-            return False
-        return any(
-            selector in {"all", name, f"proxy:{host.proxy}", f"network:{host.network}"}
-            or (selector.startswith("trust:") and selector[6:] in host.trust)
-            or (selector.startswith("access:") and selector[7:] in {s.access for s in host.services.values()})
-            or (selector.startswith("service:") and selector[8:] in host.services)
-            for selector in self.selectors
-        )
+            return False  # such a host gets certificates and CRLs, and no configuration
+        own_selectors = {
+            *("all", name, f"proxy:{host.proxy}", f"network:{host.network}"),
+            *(f"trust:{store}" for store in host.trust),
+            *(f"access:{service.access}" for service in host.services.values()),
+            *(f"service:{service}" for service in host.services),
+        }
+        return any(selector in own_selectors for selector in self.selectors)
 
     @property
     def is_request(self) -> bool:

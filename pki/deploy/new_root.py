@@ -1,4 +1,4 @@
-"""Decide whether a host may get a new root: one that its present root cross-signed, or that was accepted for it."""
+"""Decide whether a host may get a new root: its present root cross-signed it, or an operator accepted it for the host."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ class NewRoot:
     accepted: Callable[[], Mapping[str, Collection[str]]]
 
     def is_unconnected_to(self, receipt: Receipt | None, delivered: Callable[[], Payload | None], trust: Trust) -> bool:
-        """Return whether a host was deployed under a root that no cross-certificate connects with this one.
+        """Return whether a host was deployed under a root that no cross-certificate connects with this root.
 
-        Without a receipt, or with one that names no root, the delivered release decides. A host that got none may get
-        any root.
+        If the receipt is lost or names no root, the delivered release decides. A host that got no release may get any
+        root.
         """
         if not self.fingerprint or (receipt and receipt.transport == "folder"):
             return False
         if receipt and receipt.roots:
             return self.connected.isdisjoint(receipt.roots)
-        if (payload := delivered()) is None:
+        payload = delivered()
+        if payload is None:
             return False
         roots = preflight.root_subjects(payload, trust)
         return self.connected.isdisjoint(roots) if roots else preflight.has_unknown_ca(payload, trust)

@@ -1,11 +1,11 @@
-"""Check a release as a whole before anything of it leaves: keys, chains, dates, names, CRLs.
+"""Check a release as a whole before any file of it is sent: keys, chains, dates, names, CRLs.
 
 Servers do not detect most of these faults: they start, and fail later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,39 +31,41 @@ from pki.x509.certificate_signing import ca_public_key
 from pki.x509.keys import public_der
 
 KEYS = tuple(f"{kind}PRIVATE KEY" for kind in ("", "EC ", "RSA ", "DSA ", "ENCRYPTED ", "OPENSSH "))
+FIX_SOURCE = "correct the template, or the file in build/ that it delivers, then: ./run doit"
 
 
 @dataclass
 class Trust:
     """The facts that a release is checked against.
 
-    `roots`, `authorities` and `adopted` (CAs of which only CRLs are delivered) are PEM. `is_revoked` answers for a
-    serial number. `has_ended` returns whether the certificate with a serial number is known and has expired: only such
-    entries may leave a CRL.
+    `roots_pem`, `authorities_pem` and `adopted_pem` are CA certificates (PEM). The CAs in `adopted_pem` sign CRLs of a
+    release, and no certificates. `is_revoked` returns whether the certificate with a serial number is revoked.
+    `has_expired` returns whether the certificate with a serial number is known and has expired: only the entry of such a
+    certificate may leave a CRL.
     """
 
-    roots: bytes
-    authorities: bytes
+    roots_pem: bytes
+    authorities_pem: bytes
     is_revoked: Callable[[int], bool] = field(default=lambda _: False)
-    has_ended: Callable[[int], bool] = field(default=lambda _: False)
-    adopted: bytes = b""
-    _judged: dict[bytes, bool] = field(default_factory=dict)
-    _roots: dict[bytes, x509.Certificate | None] = field(default_factory=dict)
+    has_expired: Callable[[int], bool] = field(default=lambda _: False)
+    adopted_pem: bytes = b""
+    _signature_results: dict[bytes, bool] = field(default_factory=dict)  # by the SHA-256 of the CRL
+    _root_by_certificate: dict[bytes, x509.Certificate | None] = field(default_factory=dict)  # by the DER
 
     @cached_property
     def cas_by_subject(self) -> dict[bytes, list[x509.Certificate]]:
         """The CAs of the project, by subject (DER)."""
-        return _by_subject(self.roots + b"\n" + self.authorities)
+        return _by_subject(self.roots_pem + b"\n" + self.authorities_pem)
 
     @cached_property
     def crl_signers_by_subject(self) -> dict[bytes, list[x509.Certificate]]:
         """The CAs whose CRLs are accepted, by subject (DER)."""
-        return _by_subject(self.roots + b"\n" + self.authorities + b"\n" + self.adopted)
+        return _by_subject(self.roots_pem + b"\n" + self.authorities_pem + b"\n" + self.adopted_pem)
 
     @cached_property
-    def anchors(self) -> set[bytes]:
+    def root_ders(self) -> set[bytes]:
         """The roots (DER)."""
-        return {certificate.public_bytes(Encoding.DER) for certificate in _certificates(self.roots)}
+        return {certificate.public_bytes(Encoding.DER) for certificate in _certificates(self.roots_pem)}
 
     def issuer(self, certificate: x509.Certificate) -> x509.Certificate | None:
         """Return the CA of the project that signed a certificate, None if there is none."""
@@ -71,38 +73,42 @@ class Trust:
         return next((ca for ca in candidates if canonical.is_issued_by(certificate, ca)), None)
 
     def root_of(self, certificate: x509.Certificate) -> x509.Certificate | None:
-        """Return the root that a certificate leads to (a root leads to itself), None if it leads to none of the project."""
+        """Return the root of the project at the end of a certificate's chain; None without one. A root is its own root."""
         der = certificate.public_bytes(Encoding.DER)
-        if der in self.anchors:
+        if der in self.root_ders:
             return certificate
-        if der not in self._roots:
+        if der not in self._root_by_certificate:
+            self._root_by_certificate[der] = None  # two CAs may have certified each other: the search ends here then
             issuer = self.issuer(certificate)
-            self._roots[der] = None  # ends a circle of cross-certificates
-            self._roots[der] = self.root_of(issuer) if issuer else None
-        return self._roots[der]
+            if issuer:
+                self._root_by_certificate[der] = self.root_of(issuer)
+        return self._root_by_certificate[der]
 
     def has_signed(self, crl: ParsedCrl) -> bool:
         """Return whether a known CA signed a CRL. Cached, because many hosts get the same CRL."""
-        digest = crl.digest
-        if digest not in self._judged:
+        if crl.digest not in self._signature_results:
             keys = map(ca_public_key, self.crl_signers_by_subject.get(crl.issuer, []))
-            self._judged[digest] = any(canonical.is_signed_by(crl.crl, key) for key in keys)
-        return self._judged[digest]
+            self._signature_results[crl.digest] = any(canonical.is_signed_by(crl.crl, key) for key in keys)
+        return self._signature_results[crl.digest]
 
 
-def _by_subject(text: bytes) -> dict[bytes, list[x509.Certificate]]:
+def _by_subject(cas_pem: bytes) -> dict[bytes, list[x509.Certificate]]:
     certificates: dict[bytes, list[x509.Certificate]] = {}
-    for certificate in _certificates(text):
+    for certificate in _certificates(cas_pem):
         certificates.setdefault(certificate.subject.public_bytes(), []).append(certificate)
     return certificates
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseContents:
-    """The contents of a checked release; `leaves` by the names in them, `ends` is when the first object expires."""
+    """The certificates and CRLs of a release.
+
+    `leaves` maps each name to the leaf certificate that has it. `first_expiry` is when the first leaf or CRL expires;
+    None if the release has none of both, or if it was not checked.
+    """
 
     leaves: dict[str, x509.Certificate]
-    ends: datetime | None
+    first_expiry: datetime | None
     crls: tuple[x509.CertificateRevocationList, ...] = ()
 
     def lists(self, serial: int) -> bool:
@@ -111,113 +117,105 @@ class ReleaseContents:
 
 
 @dataclass(frozen=True, slots=True)
-class FileContent:
-    """The keys, certificates and CRLs in one file; `keys` are the public halves (SPKI, DER) of its private keys."""
+class ParsedReleaseFile:
+    """The keys, certificates and CRLs in one file; `public_keys` are those of its private keys (SPKI, DER)."""
 
     file: File
-    keys: tuple[bytes, ...]
+    public_keys: tuple[bytes, ...]
     certificates: tuple[x509.Certificate, ...]
     crls: tuple[ParsedCrl, ...]
 
     @classmethod
-    def of(cls, file: File, content: bytes) -> FileContent:
+    def of(cls, file: File, content: bytes) -> ParsedReleaseFile:
         """Parse the content of a file. Raises PkiError when it cannot be parsed."""
-        keys = [] if file.crl else [_public_key(section.whole, file) for section in pem.sections(content, *KEYS)]
-        certificates = () if file.crl or file.upstream else tuple(_certificates_of_file(content, file))
-        return cls(file, tuple(keys), certificates, _crls_of_file(file, content))
+        if file.crl:
+            return cls(file, (), (), _crls_of_file(file, content))
+        public_keys = [_public_key(section.whole, file) for section in pem.sections(content, *KEYS)]
+        return cls(file, tuple(public_keys), tuple(_own_certificates(file, content)), ())
 
     @property
     def leaves(self) -> list[x509.Certificate]:
         """The end-entity certificates of the file."""
-        return [certificate for certificate in self.certificates if not is_ca(certificate)]
+        return _leaves(self.certificates)
 
 
-def read_release(payload: Payload) -> ReleaseContents:
+def read_contents(payload: Payload) -> ReleaseContents:
     """Return what a release contains, without any check of signatures, keys or dates."""
-    contents = [(file, payload.content(file)) for file in payload.release.files]
-    certificates = [
-        certificate
-        for file, content in contents
-        if not file.crl and not file.upstream
-        for certificate in _certificates_of_file(content, file)
-    ]
-    leaves = {
-        name: certificate
-        for certificate in certificates
-        if not is_ca(certificate)
-        for name in alternative_names(certificate)
-    }
-    crls = [listed.crl for file, content in contents for listed in _crls_of_file(file, content)]
-    return ReleaseContents(leaves, None, tuple(crls))
+    leaves = dict[str, x509.Certificate]()
+    crls = list[x509.CertificateRevocationList]()
+    for file in payload.release.files:
+        content = payload.content(file)
+        crls += [parsed_crl.crl for parsed_crl in _crls_of_file(file, content)]
+        for leaf in _leaves(_own_certificates(file, content)):
+            leaves |= dict.fromkeys(alternative_names(leaf), leaf)
+    return ReleaseContents(leaves, first_expiry=None, crls=tuple(crls))
 
 
 def reload_commands(payload: Payload, name: str) -> set[str]:
     """Return the commands after which a host serves a new certificate for a name."""
-    files = [file for file in payload.release.files if file.reload and not file.crl and not file.upstream]
-    return {
-        file.reload
-        for file in files
-        if any(
-            name in alternative_names(certificate)
-            for certificate in _certificates_of_file(payload.content(file), file)
-            if not is_ca(certificate)
-        )
-    }
+    commands = set[str]()
+    for file in payload.release.files:
+        if file.reload and not file.crl and not file.upstream:
+            leaves = _leaves(_own_certificates(file, payload.content(file)))
+            if any(name in alternative_names(leaf) for leaf in leaves):
+                commands.add(file.reload)
+    return commands
 
 
 def root_subjects(payload: Payload, trust: Trust) -> dict[str, str]:
-    """Return the roots that the certificates of a release lead to: subject by SHA-256."""
+    """Return the roots at the end of the chains of a release's certificates: the subject of each, by its SHA-256."""
     roots = set[x509.Certificate]()
     for file in payload.release.files:
-        for section in () if file.crl else pem.sections(payload.content(file), "CERTIFICATE"):
-            with suppress(ValueError):  # `check_release` reports it
-                if root := trust.root_of(x509.load_pem_x509_certificate(section.whole)):
-                    roots.add(root)
+        for certificate in _readable_certificates(payload, file):
+            root = trust.root_of(certificate)
+            if root:
+                roots.add(root)
     return {fingerprint(root): root.subject.rfc4514_string() for root in sorted(roots, key=fingerprint)}
 
 
 def has_unknown_ca(payload: Payload, trust: Trust) -> bool:
-    """Return whether a release has a certificate of a doit-pki CA that is not one of this project."""
+    """Return whether a release has a certificate whose issuer is named as a doit-pki CA, but is none of this project."""
     for file in payload.release.files:
-        for section in () if file.crl or file.upstream else pem.sections(payload.content(file), "CERTIFICATE"):
-            with suppress(ValueError):
-                certificate = x509.load_pem_x509_certificate(section.whole)
-                names = [
-                    str(attribute.value) for attribute in certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
-                ]
-                if any(map(CA_NAME.search, names)) and trust.root_of(certificate) is None:
-                    return True
+        for certificate in () if file.upstream else _readable_certificates(payload, file):
+            attributes = certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+            is_named_as_ours = any(CA_NAME.search(str(attribute.value)) for attribute in attributes)
+            if is_named_as_ours and trust.root_of(certificate) is None:
+                return True
     return False
+
+
+def _readable_certificates(payload: Payload, file: File) -> Iterator[x509.Certificate]:
+    """Yield the certificates of a file that can be read; none of a CRL file. `check_release` reports the others."""
+    for section in () if file.crl else pem.sections(payload.content(file), "CERTIFICATE"):
+        with suppress(ValueError):
+            yield x509.load_pem_x509_certificate(section.whole)
 
 
 def check_release(payload: Payload, trust: Trust, names: Sequence[str], now: datetime) -> ReleaseContents:
     """Check a release and return what it contains.
 
-    One of its certificates must be valid for each of `names`, unless it has none at all. Raises PkiError with all
-    faults.
+    One of its certificates must be valid for each of `names`, unless the release has no certificate. Raises PkiError
+    with all faults.
     """
-    contents = [FileContent.of(file, payload.content(file)) for file in payload.release.files]
-    certificates = [certificate for content in contents for certificate in content.certificates]
-    leaves = {name: leaf for content in contents for leaf in content.leaves for name in alternative_names(leaf)}
+    parsed_files = [ParsedReleaseFile.of(file, payload.content(file)) for file in payload.release.files]
+    certificates = [certificate for parsed in parsed_files for certificate in parsed.certificates]
+    leaves = {name: leaf for parsed in parsed_files for leaf in parsed.leaves for name in alternative_names(leaf)}
     faults = [
         *(
             f"{file.path!r} contains characters that a target must not have"
             for file in _files_with_invalid_paths(payload)
         ),
-        *_key_faults(contents, certificates),
-        *(fault for content in contents for fault in _leaf_faults(content, trust, now, certificates)),
-        *(fault for content in contents for fault in _crl_faults(content, trust, now)),
+        *_key_faults(parsed_files, certificates),
+        *(fault for parsed in parsed_files for fault in _leaf_faults(parsed, trust, now, certificates)),
+        *(fault for parsed in parsed_files for fault in _crl_faults(parsed, trust, now)),
         *(f"no certificate is valid for {name}" for name in names if leaves and name not in leaves),
     ]
     if faults:
-        raise PkiError(
-            f"nothing was sent: {'; '.join(dict.fromkeys(faults))}", "fix what it comes from, then: ./run doit"
-        )
-    ends = [leaf.not_valid_after_utc for content in contents for leaf in content.leaves]
-    ends += [end for content in contents for listed in content.crls if (end := listed.crl.next_update_utc)]
-    return ReleaseContents(
-        leaves, min(ends, default=None), tuple(listed.crl for content in contents for listed in content.crls)
-    )
+        raise PkiError(f"nothing was sent: {'; '.join(dict.fromkeys(faults))}", FIX_SOURCE)
+    crls = tuple(parsed_crl.crl for parsed in parsed_files for parsed_crl in parsed.crls)
+    expiries = [leaf.not_valid_after_utc for parsed in parsed_files for leaf in parsed.leaves]
+    expiries += [crl.next_update_utc for crl in crls if crl.next_update_utc is not None]
+    return ReleaseContents(leaves, first_expiry=min(expiries, default=None), crls=crls)
 
 
 def _files_with_invalid_paths(payload: Payload) -> list[File]:
@@ -227,18 +225,21 @@ def _files_with_invalid_paths(payload: Payload) -> list[File]:
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
-def _key_faults(contents: list[FileContent], certificates: list[x509.Certificate]) -> Iterator[str]:
-    """Yield keys without a certificate. A key beside certificates must belong to the first of them."""
-    public_keys = {public_der(certificate.public_key()) for certificate in certificates}
-    for content in contents:
-        path = content.file.path
-        if (
-            content.keys
-            and content.certificates
-            and public_der(content.certificates[0].public_key()) not in content.keys
-        ):
+def _key_faults(parsed_files: list[ParsedReleaseFile], certificates: list[x509.Certificate]) -> Iterator[str]:
+    """Yield the faults of private keys.
+
+    A key in a file with certificates must belong to the first certificate. Any other key must belong to one of
+    `certificates`, which are all certificates of the release.
+    """
+    certified_keys = {public_der(certificate.public_key()) for certificate in certificates}
+    for parsed in parsed_files:
+        path = parsed.file.path
+        if not parsed.public_keys:
+            continue
+        first = parsed.certificates[0] if parsed.certificates else None
+        if first and public_der(first.public_key()) not in parsed.public_keys:
             yield f"the key in {path} does not match the certificate beside it"
-        elif any(key not in public_keys for key in content.keys):
+        elif not certified_keys.issuperset(parsed.public_keys):
             yield f"the key in {path} matches no certificate"
 
 
@@ -255,16 +256,17 @@ def _public_key(text: bytes, file: File) -> bytes:
 
 
 def _leaf_faults(
-    content: FileContent, trust: Trust, now: datetime, everything: list[x509.Certificate]
+    parsed: ParsedReleaseFile, trust: Trust, now: datetime, release_certificates: list[x509.Certificate]
 ) -> Iterator[str]:
     """Yield the faults of the leaves in a file. Their intermediate must be in the same file.
 
-    For a single certificate without a key, the intermediate may be in any file of the release.
+    If the file has one certificate and no key, the intermediate may be in any file: some programs read it from another
+    file.
     """
-    is_bundle = content.keys or len(content.certificates) > 1
-    beside = content.certificates if is_bundle else everything
-    for leaf in content.leaves:
-        leaf_text = f"{leaf.subject.rfc4514_string() or ', '.join(alternative_names(leaf))} in {content.file.path}"
+    is_bundle = bool(parsed.public_keys) or len(parsed.certificates) > 1
+    candidates = parsed.certificates if is_bundle else release_certificates
+    for leaf in parsed.leaves:
+        leaf_text = f"{leaf.subject.rfc4514_string() or ', '.join(alternative_names(leaf))} in {parsed.file.path}"
         if not leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc:
             yield f"{leaf_text} is valid from {leaf.not_valid_before_utc:%Y-%m-%d} to {leaf.not_valid_after_utc:%Y-%m-%d} only"
         if trust.is_revoked(leaf.serial_number):
@@ -272,25 +274,39 @@ def _leaf_faults(
         issuer = trust.issuer(leaf)
         if issuer is None:
             yield f"{leaf_text} is not signed by an authority of this project"
-        elif issuer not in beside and not any(is_ca(other) and canonical.is_issued_by(leaf, other) for other in beside):
+        elif issuer not in candidates and not any(
+            # another certificate of the same intermediate, such as one that another root signed
+            is_ca(candidate) and canonical.is_issued_by(leaf, candidate)
+            for candidate in candidates
+        ):
             yield f"{leaf_text} is delivered without its intermediate"
 
 
-def _certificates_of_file(content: bytes, file: File) -> list[x509.Certificate]:
-    """Return the certificates of a file, each parsed completely: a template may contain anything."""
+def _own_certificates(file: File, content: bytes) -> list[x509.Certificate]:
+    """Return the certificates of a file that must be from this project. Raises PkiError for an unreadable one.
+
+    Returns none of an `upstream` file, because other CAs issued its certificates, and none of a CRL file.
+    """
+    if file.crl or file.upstream:
+        return []
     try:
         certificates = _certificates(content)
         for certificate in certificates:
+            # cryptography parses these two parts on first use, and a template may contain a damaged certificate
             certificate.public_key()
             alternative_names(certificate)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         what = f"nothing was sent: a certificate in {file.path} cannot be read"
-        raise PkiError(what, "fix what it comes from, then: ./run doit") from None
+        raise PkiError(what, FIX_SOURCE) from None
     return certificates
 
 
 def _certificates(content: bytes) -> list[x509.Certificate]:
     return [x509.load_pem_x509_certificate(section.whole) for section in pem.sections(content, "CERTIFICATE")]
+
+
+def _leaves(certificates: Iterable[x509.Certificate]) -> list[x509.Certificate]:
+    return [certificate for certificate in certificates if not is_ca(certificate)]
 
 
 # -- CRLs -------------------------------------------------------------------------------------------------------------
@@ -303,10 +319,10 @@ def _crls_of_file(file: File, content: bytes) -> tuple[ParsedCrl, ...]:
     return crls
 
 
-def _crl_faults(content: FileContent, trust: Trust, now: datetime) -> Iterator[str]:
-    for listed in content.crls:
-        what, crl = listed.describe(content.file.path), listed.crl
-        if not trust.has_signed(listed):
+def _crl_faults(parsed: ParsedReleaseFile, trust: Trust, now: datetime) -> Iterator[str]:
+    for parsed_crl in parsed.crls:
+        what, crl = parsed_crl.describe(parsed.file.path), parsed_crl.crl
+        if not trust.has_signed(parsed_crl):
             yield f"{what} is not signed by an authority of this project"
         if crl.last_update_utc > now:
             yield f"{what} has a thisUpdate in the future: servers would refuse every client"
@@ -315,11 +331,15 @@ def _crl_faults(content: FileContent, trust: Trust, now: datetime) -> Iterator[s
 
 
 def revokes_more(payload: Payload, delivered: Payload, canary: int) -> bool:
-    """Return whether the CRLs of a release list serial numbers that those of another do not, besides the canary."""
+    """Return whether the CRLs of a release list a serial number that the CRLs of the delivered release do not list.
 
-    def listed(release_payload: Payload) -> frozenset[int]:
-        files = [file for file in release_payload.release.files if file.crl]
-        serials = (crl.serials for file in files for crl in _crls_of_file(file, release_payload.content(file)))
-        return frozenset[int]().union(*serials)
+    `canary` does not count: each new canary is revoked, which is no reason to hurry.
+    """
+    return bool(_listed_serials(payload) - _listed_serials(delivered) - {canary})
 
-    return bool(listed(payload) - listed(delivered) - {canary})
+
+def _listed_serials(payload: Payload) -> frozenset[int]:
+    """Return the serial numbers on all CRLs of a release."""
+    files = [file for file in payload.release.files if file.crl]
+    serials = (crl.serials for file in files for crl in _crls_of_file(file, payload.content(file)))
+    return frozenset[int]().union(*serials)

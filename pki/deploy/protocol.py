@@ -61,7 +61,7 @@ class ServiceRefusal(HostRefusal):
 
 @dataclass(frozen=True, slots=True)
 class ManifestRow:
-    """One line of the manifest; `number` names the file in the tar stream; `is_removal`: the host must remove it."""
+    """One line of the manifest. `number` names the file in the tar stream. `is_removal` means that the host removes it."""
 
     number: int
     file: File
@@ -74,8 +74,9 @@ class ManifestRow:
         commands = map(command_name, (file.validate, file.reload))
         columns = (file.mode, file.owner, digest, file.set or "-", *commands, file.path)
         # values from a receipt were not checked as the headers of managed files are
-        if fault := next(filter(None, map(line_fault, columns)), ""):
-            what = f"{file.path} in the manifest: {fault}"
+        faults = [fault for fault in map(line_fault, columns) if fault]
+        if faults:
+            what = f"{file.path} in the manifest: {faults[0]}"
             raise PkiError(what, "prepare the host again: ./run invoke deploy.bootstrap HOST")
         return "\t".join((str(self.number), kind, *columns))
 
@@ -130,7 +131,9 @@ def command_lines(rows: Iterable[ManifestRow]) -> dict[str, str]:
 def refusal_error(refusal: Refusal, rows: Iterable[ManifestRow]) -> HostRefusal:
     """Return the refusal of a manifest with `rows` as an error, with the step at which the host stopped."""
     is_check = any(command_name(row.file.validate) == refusal.ran for row in rows)
-    step = Step.PLACE if not refusal.ran else Step.CHECK if is_check else Step.RELOAD
+    step = Step.PLACE  # no command ran
+    if refusal.ran:
+        step = Step.CHECK if is_check else Step.RELOAD
     return HostRefusal(refusal.why, refusal.output, step=step, command=refusal.ran)
 
 

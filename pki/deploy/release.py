@@ -26,8 +26,9 @@ from pki.deploy.managed_files import FIX_HEADER, ManagedFile, Selection, render_
 from pki.x509.keys import pkcs1_pem
 
 FORMAT = 1
+UNSEALED_KEYS = ("format", "host", "release", "files", "inputs", "uses")  # of version 0.1.0
 PRIVATE = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
-LOOSEST_SECRET = 0o640
+LOOSEST_SECRET = 0o640  # the most permissive mode of a file with a private key
 OWNER = re.compile(r"{0}:{0}".format(r"[A-Za-z_][A-Za-z0-9_.-]*"))  # Debian-exim, first.last
 
 Sources = Callable[[str], list[tuple[str, Path]]]
@@ -56,7 +57,8 @@ class ReleaseSpec:
 
     `context` are the values that templates may use. `sources` turns the name of an artifact (`tls:media`) into its
     files, each with the generation that it belongs to ("" if none); it raises PkiError for an unknown artifact.
-    `faults` stop the release. `waiting` are artifacts that do not exist before the next ceremony.
+    `faults` stop the release. `awaiting_ceremony` are artifacts that exist only after the next ceremony: the release is
+    built without their files.
     """
 
     host: str
@@ -64,7 +66,7 @@ class ReleaseSpec:
     templates: Templates
     context: Mapping[str, Any]
     sources: Sources
-    waiting: tuple[str, ...] = ()
+    awaiting_ceremony: tuple[str, ...] = ()
     faults: tuple[PkiError, ...] = ()
 
 
@@ -119,7 +121,7 @@ class Release:
 def load(folder: Path) -> Release | None:
     """Return the release in a folder, None if there is none or its manifest is damaged."""
     try:
-        data = sealed_records.decode_sealed(filesystem.read(folder / "manifest.json")) or {}
+        data = sealed_records.decode_record(filesystem.read(folder / "manifest.json"), UNSEALED_KEYS) or {}
         if data.get("format") != FORMAT:
             return None
         return Release(data["host"], tuple(File(**file) for file in data["files"]), data["inputs"], data["uses"])
@@ -140,9 +142,7 @@ def stale_reasons(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[
     inputs = _inputs(release_spec)
     input_names = sorted(inputs.keys() | release.inputs.keys())
     reasons = [
-        (Why.ADDED if input_name not in release.inputs else Why.CHANGED if input_name in inputs else Why.LEFT)(
-            what=input_name
-        )
+        _input_reason(input_name, is_present=input_name in inputs, was_present=input_name in release.inputs)
         for input_name in input_names
         if inputs.get(input_name) != release.inputs.get(input_name)
     ]
@@ -150,7 +150,7 @@ def stale_reasons(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[
     for artifact, digest in release.uses.items():
         try:
             paths = [path for _, path in release_spec.sources(artifact)]
-        except PkiError:
+        except PkiError:  # the artifact is no longer in pki.yaml: its digest then differs
             paths = []
         artifact_paths += paths
         if _digest_of(paths) != digest:
@@ -164,8 +164,15 @@ def stale_reasons(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[
     return reasons
 
 
+def _input_reason(name: str, *, is_present: bool, was_present: bool) -> Reason:
+    """Return the reason for an input that differs between the release and its manifest."""
+    if not was_present:
+        return Why.ADDED(what=name)
+    return Why.CHANGED(what=name) if is_present else Why.LEFT(what=name)
+
+
 def damage_text(folder: Path) -> str:
-    """Return what of a release is damaged, as the rest of a sentence that begins with its name; "" if nothing is, or there is no release."""
+    """Return what is damaged in a release, as the rest of a sentence that begins with its name; "" without damage."""
     release = load(folder)
     if release is None:
         return "its manifest is damaged" if os.path.lexists(folder / "manifest.json") else ""
@@ -262,7 +269,7 @@ def _render_file(release_spec: ReleaseSpec, managed: ManagedFile, uses: dict[str
             raise PkiError(f"templates/{managed.name}: renders to an empty file for {release_spec.host}")
         return [(_file_of(managed, release_spec, context, content), content)]
     artifact = render_header(managed, "deploy-artifact", templates, context)
-    if artifact in release_spec.waiting:
+    if artifact in release_spec.awaiting_ceremony:
         return []
     files = []
     for generation, path in _sources(release_spec, managed, artifact):
@@ -292,14 +299,12 @@ def _file_of(managed: ManagedFile, release_spec: ReleaseSpec, context: Mapping[s
             f"{managed.place('deploy-mode')}: {mode} lets other accounts read a private key",
             "use 0600, or 0640 at most",
         )
-    set_folder, is_crl = (
-        header("deploy-set"),
-        ArtifactId.parse(managed.header("deploy-artifact")).kind in {"crl", "crl-pem"},
-    )
+    artifact_kind = ArtifactId.parse(managed.header("deploy-artifact")).kind
+    set_folder, is_crl = header("deploy-set"), artifact_kind in {"crl", "crl-pem"}
     if set_folder and (is_crl or str(PurePosixPath(path).parent) != set_folder):
+        fault = "a CRL cannot be part of a set" if is_crl else f"{path} is not in {set_folder}"
         raise PkiError(
-            f"{managed.place('deploy-set')}: {'a CRL cannot be part of a set' if is_crl else f'{path} is not in {set_folder}'}",
-            "write the folder of the targets, without a slash at the end",
+            f"{managed.place('deploy-set')}: {fault}", "write the folder of the targets, without a slash at the end"
         )
     return File(
         path=str(PurePosixPath(path)),
@@ -311,7 +316,7 @@ def _file_of(managed: ManagedFile, release_spec: ReleaseSpec, context: Mapping[s
         reload=header("deploy-reload"),
         set=set_folder,
         crl=is_crl,
-        upstream=ArtifactId.parse(managed.header("deploy-artifact")).kind == upstreams.ARTIFACT,
+        upstream=artifact_kind == upstreams.ARTIFACT,
     )
 
 
@@ -338,9 +343,12 @@ def _content(path: Path, artifact: str) -> bytes:
         return upstreams.read_ca_certificates(content, str(path))
     if content is None:
         raise PkiError(f"{artifact} does not exist yet", "./run doit")
-    if kind == "key-pkcs1" and (content := pkcs1_pem(content)) is None:
+    if kind != "key-pkcs1":
+        return content
+    pkcs1 = pkcs1_pem(content)
+    if pkcs1 is None:
         raise PkiError(f"{artifact}: the key is not an RSA key", "issue a new one: ./run doit")
-    return content
+    return pkcs1
 
 
 # -- digests ----------------------------------------------------------------------------------------------------------
@@ -353,7 +361,7 @@ def _cache_key(release_spec: ReleaseSpec) -> str:
         for _, top, section in release_spec.selection.reads
         if (value := release_spec.context.get(top)) is not None
     ]
-    return digest_of(release_spec.selection.digest, values, release_spec.waiting)
+    return digest_of(release_spec.selection.digest, values, release_spec.awaiting_ceremony)
 
 
 def _inputs(release_spec: ReleaseSpec) -> dict[str, str]:
@@ -363,8 +371,8 @@ def _inputs(release_spec: ReleaseSpec) -> dict[str, str]:
         if top in release_spec.context:
             value = release_spec.context[top]
             inputs[name] = value.digest(section) if isinstance(value, SharedValue) else digest_of(value)
-    if release_spec.waiting:
-        inputs["what waits for a ceremony"] = digest_of(release_spec.waiting)
+    if release_spec.awaiting_ceremony:
+        inputs["what waits for a ceremony"] = digest_of(release_spec.awaiting_ceremony)
     return inputs
 
 

@@ -1,4 +1,4 @@
-"""Whether a host waits for its new root to be accepted."""
+"""Decide whether a host waits until an operator accepts its new root."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class RootAcceptance:
 
     @property
     def waits_for_root(self) -> bool:
-        """Return whether nothing is delivered to the host before its new root is accepted."""
+        """Return whether nothing is delivered to the host until an operator accepts its new root."""
         return self.has_another_root and not self.root().is_accepted(self.payloads.records.host)
 
     def require_accepted_root(self) -> None:
-        """Raise PkiError while the host waits for its new root to be accepted."""
+        """Raise PkiError until an operator accepts the new root of the host."""
         if self.waits_for_root:
             what = f"was deployed under another root, and {self.root().text} is not accepted for it"
             raise PkiError(what, f"{COMMAND} {self.payloads.records.host}")

@@ -115,7 +115,7 @@ class Change:
         paths = {file.path for file in payload.release.files}
         self._surplus = surplus
         # The files that the host holds back, by path: their SHA-256. Until it answers, what it held back last time counts.
-        held_before = previous.held if previous else {}
+        held_before = previous.held_back if previous else {}
         self._held_back = {
             file.path: file.sha256 for file in payload.release.files if held_before.get(file.path) == file.sha256
         }
@@ -144,7 +144,7 @@ class Change:
         previous = self._previous
         if self._pinned or previous is None or not self.is_already_deployed:
             return False
-        return not previous.ends or self._now < moment(previous.ends)
+        return not previous.first_expiry or self._now < moment(previous.first_expiry)
 
     def session(self) -> Session:
         """Return a dialogue with the host, to be opened with `with`."""
@@ -265,7 +265,7 @@ class Change:
     def is_already_deployed(self) -> bool:
         """Return whether exactly these files were deployed by the previous delivery."""
         previous = self._previous
-        return previous is not None and (previous.files, dict(previous.held)) == (self.files, self._held_back)
+        return previous is not None and (previous.files, dict(previous.held_back)) == (self.files, self._held_back)
 
     def outcome(
         self, contents: ReleaseContents, states: Sequence[FileState], verifications: Mapping[str, Verification] | None
@@ -349,10 +349,10 @@ class Change:
             transport=self.destination.transport_name or ("local" if self.destination.transport.is_local else "ssh"),
             files=self.files,
             verification=verifications,
-            ends=instant(contents.ends) if contents.ends else "",
+            first_expiry=instant(contents.first_expiry) if contents.first_expiry else "",
             seconds=round(time.monotonic() - self._started, 3),
             roots=preflight.root_subjects(self.payload, self.destination.trust),
-            held=self._held_back,
+            held_back=self._held_back,
         )
 
 

@@ -21,9 +21,10 @@ FORWARDINGS = {"localforward": "LocalForward", "remoteforward": "RemoteForward",
 class Tunnel:
     """Forwards ports to some endpoints while the `with` block runs.
 
-    `endpoints` are the endpoints as they are reached through it. `fault` is why the jump host forwards nothing, as the
-    rest of a sentence that begins with its name; whether it refused all forwardings is known after the block. An ssh
-    configuration with a forwarding of its own is refused: ClearAllForwardings would clear ours, too.
+    `endpoints` are the endpoints with the sockets through which they are reached. `fault` is why the jump host forwards
+    nothing, as the rest of a sentence that begins with the name of the jump host. A jump host that refuses all forwardings
+    sets it only at the end of the block. If the ssh configuration adds a forwarding, the tunnel is not started:
+    ClearAllForwardings, which would remove that forwarding, would also remove ours.
     """
 
     def __init__(self, transport: Transport, endpoints: Sequence[Endpoint]) -> None:
@@ -43,24 +44,25 @@ class Tunnel:
             self._process = Process(
                 self._transport.tunnel_command(forwards, int(TIMEOUT)), Limits(START_TIMEOUT, START_TIMEOUT)
             )
-            self._process.read_line()
+            self._process.read_line()  # ssh prints it once the forwardings work (LocalCommand)
         except DisconnectedError as error:
-            self.fault = tunnel_fault(self._transport, self._hung_up() or str(error))
+            self.fault = tunnel_fault(self._transport, self._disconnect() or str(error))
         return self
 
     def __exit__(self, *_: object) -> None:
-        errors = self._hung_up() if self._process else ""
+        errors = self._disconnect() if self._process else ""
         if "prohibited" in errors:
             self.fault = tunnel_fault(self._transport, errors)
         self._folder.cleanup()
 
-    def _hung_up(self) -> str:
+    def _disconnect(self) -> str:
         """End the connection and return its error output."""
         assert self._process
         process, self._process = self._process, None
         with process:
             process.terminate()
-            return process.finish()[1]
+            _, errors = process.finish()
+            return errors
 
 
 def _configured_forwards(transport: Transport) -> str:

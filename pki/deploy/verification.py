@@ -1,14 +1,16 @@
 """Verify the services of a host from outside, with new handshakes, against the certificate that was deployed.
 
-A service is verified when several handshakes in a row serve the deployed certificate, its chain and name verify up to
+A service behind a proxy is verified when several handshakes in a row serve the deployed certificate, its chain and name verify up to
 the root, a client without a certificate is refused, the probe is accepted, the revoked canary is refused (also in a
 resumed session), and a request whose Host is another name than that of the handshake is refused. With `access: tls`, a
-client without a certificate must get the same status as the probe.
+client without a certificate must get the same status as the probe. Servers that read the files themselves are
+verified in the same way, in their own protocol (`questions.py`); where its answer does not show whether the certificate
+decided, nobody calls that verified.
 
 Where the certificate did not change, nothing distinguishes the new workers of a proxy from the old ones, which answer
 for a moment after a reload. Such a service is verified twice.
 
-Of our modules this one imports only `access` and `tls_client`: Ansible ships all three.
+Of our modules this one imports only `access`, `tls_client` and what they import: Ansible ships all of them.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ from pki.deploy.access import admission
 from pki.deploy.tls_client import (
     NO_ENTRY,
     NO_UPSTREAM,
+    Answer,
+    ClientContext,
     Endpoint,
+    NotVerifiable,
     NotVerified,
     Prober,
     Unreached,
@@ -35,7 +40,7 @@ from pki.deploy.tls_client import (
     is_reachable,
     is_refusal,
     request,
-    request_status,
+    request_reply,
 )
 
 ROUNDS = 3  # successful handshakes in a row
@@ -226,6 +231,8 @@ def _verify_until_timeout(endpoint: Endpoint, expectation: Expectation, before: 
     while True:
         try:
             return _verify_once(endpoint, expectation, before, prober)
+        except NotVerifiable as why:
+            return Verification(Verdict.UNDECIDED, f"not verifiable from here: {why}")
         except (NotVerified, Unreached) as error:
             failure = str(error)
         except OSError as error:
@@ -241,16 +248,21 @@ def _verify_once(endpoint: Endpoint, expectation: Expectation, before: Before, p
     result = VERIFIED
     if endpoint.access == "mtls":
         check_without_certificate(endpoint, prober)
-        status = request(endpoint, prober.as_probe).status
-        result = check_identities(endpoint, expectation, before, status, prober)
+        answer = request(endpoint, prober.as_probe)
+        result, status = check_identities(endpoint, expectation, before, answer, prober), answer.status
+    elif endpoint.speaks != "https":
+        public_status(endpoint, prober)
+        return result
     else:
         try:
             status = public_status(endpoint, prober)
         except TimeoutError:  # after successful handshakes: the proxy waits for the upstream
             status = GATEWAY_TIMEOUT
+    if not endpoint.is_proxied:  # the server itself: it has no upstream, and may serve one site at every name
+        return result
     if status in {0, *NO_UPSTREAM}:
         result = _upstream_verification(status, before)
-    status = request_status(endpoint, prober.as_probe, CROSSED)
+    status = request_reply(endpoint, prober.as_probe, CROSSED).status
     if status and status not in REFUSED:
         raise NotVerified(f"answers {status} to a request for another name than that of the handshake")
     return result
@@ -278,17 +290,23 @@ def certificate_mismatch(certificate: bytes, expectation: Expectation) -> str:
 
 
 def check_without_certificate(endpoint: Endpoint, prober: Prober) -> None:
-    """Check that a client without a certificate is refused. Raises WronglyAdmitted, and OSError.
+    """Check that a client without a certificate is refused. Raises WronglyAdmitted, NotVerifiable, and OSError.
 
-    Only a TLS alert or an HTTP status is a refusal; connection errors and timeouts are inconclusive.
+    Only a TLS alert, an HTTP status or an answer of the protocol is a refusal; connection errors and timeouts are
+    inconclusive.
     """
-    status = request_status(endpoint, prober.without_certificate)
-    if status and status not in NO_ENTRY:
-        raise WronglyAdmitted(f"answers {status} to a client without a certificate")
+    reply = request_reply(endpoint, prober.without_certificate)
+    if not reply.status or reply.status in NO_ENTRY:
+        return
+    if endpoint.speaks == "https":
+        raise WronglyAdmitted(f"answers {reply.status} to a client without a certificate")
+    if not reply.is_certain:
+        raise NotVerifiable(f"{reply.text}, also to a client without a certificate")
+    raise WronglyAdmitted(f"lets a client without a certificate in: {reply.text}")
 
 
 def public_status(endpoint: Endpoint, prober: Prober) -> int:
-    """Return the status that a public service gives to everybody, 0 if it does not speak HTTP.
+    """Return the status that a public service gives to everybody, 0 if it does not speak its protocol.
 
     Raises NotVerified where it demands a certificate, and OSError. In TLS 1.3 a server refuses a missing certificate
     after the handshake (RFC 8446 §4.4.2.4), so only a request shows it: an alert, or several times in a row another
@@ -306,7 +324,7 @@ def public_status(endpoint: Endpoint, prober: Prober) -> int:
     )
 
 
-def _status_or_alert(endpoint: Endpoint, context: ssl.SSLContext) -> int | None:
+def _status_or_alert(endpoint: Endpoint, context: ClientContext) -> int | None:
     """Return the status of an answer, None for an alert about the client's certificate, 0 for anything else."""
     try:
         return request(endpoint, context).status
@@ -327,13 +345,16 @@ def _upstream_verification(status: int, before: Before) -> Verification:
 
 
 def check_identities(
-    endpoint: Endpoint, expectation: Expectation, before: Before, status: int, prober: Prober
+    endpoint: Endpoint, expectation: Expectation, before: Before, answer: Answer, prober: Prober
 ) -> Verification:
-    """Check the answers to the probe, which got `status`, and to the canary.
+    """Check `answer`, which the probe got, and the answer to the canary.
 
-    Raises NotVerified, WronglyAdmitted for the canary, and Unreached.
+    Raises NotVerified, WronglyAdmitted for the canary, NotVerifiable and Unreached.
     """
-    if expectation.answers and status != ANSWERED:
+    if endpoint.speaks != "https":
+        return _check_identities_of_protocol(endpoint, expectation, answer, prober)
+    status, answers = answer.status, expectation.answers and endpoint.is_proxied
+    if answers and status != ANSWERED:
         raise NotVerified(f"answers {status} to the probe; its configuration says {ANSWERED}")
     if status in {400, 421, 495, 496} or (status == 403 and before.status != 403):
         raise NotVerified(f"refuses our own client certificate with {status}")
@@ -343,7 +364,23 @@ def check_identities(
             return Verification(Verdict.UNDECIDED, text)
         if admitted := admission(endpoint, prober.as_canary):
             raise WronglyAdmitted(f"lets the revoked canary {admitted}")
-    return VERIFIED if expectation.answers else PASSED_ON
+    return VERIFIED if answers or not endpoint.is_proxied else PASSED_ON
+
+
+def _check_identities_of_protocol(
+    endpoint: Endpoint, expectation: Expectation, answer: Answer, prober: Prober
+) -> Verification:
+    """Check the answers to probe and canary of a server that does not speak HTTP. Raises as `check_identities`."""
+    if answer.status in NO_ENTRY:
+        if answer.reply.is_certain:
+            raise NotVerified(f"refuses our own client certificate: {answer.reply.text}")
+        raise NotVerifiable(f"TLS accepts the probe, and the server's own rules refuse it ({answer.reply.text})")
+    if expectation.revokes and endpoint.revokes and prober.canary:
+        if admitted := admission(endpoint, prober.as_canary, witness=prober.as_probe):
+            raise WronglyAdmitted(f"lets the revoked canary {admitted}")
+    elif not answer.reply.is_certain:
+        raise NotVerifiable(answer.reply.text)
+    return VERIFIED
 
 
 # -- in parallel -------------------------------------------------------------------------------------------------------

@@ -24,17 +24,17 @@ from pki.common.hash_chain import START_HASH
 from pki.common.visible import in_one_line
 from pki.ledger import identity, upgrade
 from pki.ledger.chain import TAKE_TURN
-from pki.ledger.last_seen import authority_certificates, observed_heads
+from pki.ledger.last_seen import authority_certificates, observed_heads, project_id
 from pki.ledger.tables import SCHEMA, head, lease, metadata
 from pki.ledger.types import (
     CHECK_DISK,
     EMPTY,
-    FILE_MISSING,
-    IS_EMPTY,
+    EMPTY_TEXT,
+    FILE_MISSING_TEXT,
     MISSING,
     RESTORE_DATABASE,
     RESTORE_FILE,
-    RESTORE_OR_ACCEPT_LOSS,
+    RESTORE_FILE_OR_ACCEPT_LOSS,
     TRANSIENT,
     UNREADABLE,
     LedgerFault,
@@ -46,8 +46,8 @@ TRANSIENT_CODES = {  # SQLite result codes for conditions that do not concern th
     *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY),
     *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN),
 }
-SYNCHRONOUS = "FULL"  # an event is durable before the files that follow from it
-MUTEX = 0x646F6974  # advisory lock of PostgreSQL: one process at a time creates or upgrades the tables
+SYNCHRONOUS = "FULL"  # of SQLite: an event is durable before the files that follow from it
+SCHEMA_LOCK = 0x646F6974  # advisory lock of PostgreSQL: one process at a time creates or upgrades the tables
 
 
 class Database:
@@ -56,15 +56,25 @@ class Database:
     `address` is `sqlite` or a SQLAlchemy URL. Tables are created only for a project without authorities and observed
     events: otherwise a missing or empty ledger is a lost one, and CRLs from a new ledger would lack revocations.
     `is_copy` opens a copy from a backup, without checking the identity of the project.
+
+    Tables of an older version are upgraded when the database is opened, or, if `upgrades` is False, when it is first
+    written. Until then a SQLite file of an older version is read through a copy that is upgraded.
     """
 
     def __init__(
-        self, address: str, folder: Path, before_writing: Callable[[], None], *, is_copy: bool = False
+        self,
+        address: str,
+        folder: Path,
+        before_writing: Callable[[], None],
+        *,
+        is_copy: bool = False,
+        upgrades: bool = True,
     ) -> None:
         self._before_writing = before_writing
         self._url = f"sqlite:///{folder / 'ledger.db'}" if address == "sqlite" else address
         self._folder = folder
         self._is_copy = is_copy
+        self._upgrades = upgrades
         self._may_create = False
         self._is_checked = False
         self._engine: Engine | None = None
@@ -103,6 +113,10 @@ class Database:
         if self._is_read_only:
             raise self._not_writable()
         self._before_writing()
+        if not self._upgrades:
+            self._upgrades = True
+            if self._copy:
+                self.close()  # it is opened again, and upgraded
         if not self._is_checked:
             if damage := self.find_damage():
                 raise LedgerError(f"{self.place}: is damaged: {damage[0]}", RESTORE_FILE)
@@ -138,7 +152,9 @@ class Database:
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
             is_transient = self.is_sqlite and getattr(cause, "sqlite_errorcode", 0) & 0xFF in TRANSIENT_CODES
-            hint = CHECK_DISK if is_transient else RESTORE_FILE if self.is_sqlite else CHECK_DATABASE
+            hint = RESTORE_FILE if self.is_sqlite else CHECK_DATABASE
+            if is_transient:
+                hint = CHECK_DISK
             text = f"{self.place}: {in_one_line(str(cause))}"
             raise LedgerError(text, hint, TRANSIENT if is_transient else "") from None
 
@@ -149,21 +165,39 @@ class Database:
         return self._engine
 
     def _connect(self) -> Engine:
-        try:
-            engine = sql.create_engine(self._reading_url() if self._is_read_only else self._url, **self._arguments())
-        except (SQLAlchemyError, ImportError) as error:
-            hint = "name a database whose driver is installed; for PostgreSQL: docs/how-to/postgresql.md"
-            raise LedgerError(f"pki.yaml: ledger: {error}", hint) from None
         if self.is_sqlite:
             self._make_file()
-            sql.event.listen(engine, "connect", _prepared if self._is_read_only else _durable)
-            sql.event.listen(engine, "begin", _begin)
+        engine = self._new_engine(self._reading_url() if self._is_read_only else self._url)
         try:
+            if self._must_stay_as_it_is(engine):
+                engine.dispose()
+                engine = self._new_engine(self._copied_url())
             self._prepare(engine)
         except BaseException:
             engine.dispose()
             raise
         return engine
+
+    def _new_engine(self, url: str) -> Engine:
+        try:
+            engine = sql.create_engine(url, **self._arguments())
+        except (SQLAlchemyError, ImportError) as error:
+            hint = "name a database whose driver is installed; for PostgreSQL: docs/how-to/postgresql.md"
+            raise LedgerError(f"pki.yaml: ledger: {error}", hint) from None
+        if self.is_sqlite:
+            sql.event.listen(engine, "connect", _durable if url == self._url and not self._is_read_only else _prepared)
+            sql.event.listen(engine, "begin", _begin)
+        return engine
+
+    def _must_stay_as_it_is(self, engine: Engine) -> bool:
+        """Return whether the file has tables of an older version that must not, or cannot, be upgraded now."""
+        if not self.is_sqlite or self._is_copy or (self._upgrades and not self._is_read_only):
+            return False
+        with engine.begin() as db:
+            if not sql.inspect(db).has_table(head.name):
+                return False
+            schema = db.execute(sql.select(head.c.schema)).scalar()
+        return schema is not None and schema < SCHEMA
 
     def _arguments(self) -> dict[str, Any]:
         """Return arguments of the driver besides the URL: PGPASSWORD was removed from the environment, so libpq needs it."""
@@ -181,7 +215,7 @@ class Database:
             raise self._not_writable()
         if not path.exists():
             if not self._is_new_allowed:
-                raise LedgerFault(MISSING, FILE_MISSING, RESTORE_OR_ACCEPT_LOSS).error
+                raise LedgerFault(MISSING, FILE_MISSING_TEXT, RESTORE_FILE_OR_ACCEPT_LOSS).error
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
             give_to_folder_owner(path, self._folder)  # SQLite gives its log the owner of the database
 
@@ -204,11 +238,17 @@ class Database:
         """
         path, log = self._folder / "ledger.db", self._folder / "ledger.db-wal"
         if log.exists() and log.stat().st_size:
-            self._copy = TemporaryDirectory(prefix="doit-pki-")
-            for file in (path, log):
-                shutil.copyfile(file, Path(self._copy.name) / file.name)
-            return f"sqlite:///{self._copy.name}/ledger.db"
+            return self._copied_url()
         return f"sqlite:///file:{quote(str(path))}?mode=ro&immutable=1&uri=true"
+
+    def _copied_url(self) -> str:
+        """Copy the file and its log, and return the URL of the copy, which is removed when the database is closed."""
+        if self._copy is None:
+            self._copy = TemporaryDirectory(prefix="doit-pki-")
+        for name in ("ledger.db", "ledger.db-wal"):
+            if (self._folder / name).exists():
+                shutil.copyfile(self._folder / name, Path(self._copy.name) / name)
+        return f"sqlite:///{self._copy.name}/ledger.db"
 
     @property
     def _is_new_allowed(self) -> bool:
@@ -224,8 +264,8 @@ class Database:
             schema = db.execute(sql.select(head.c.schema)).scalar() if head.name in tables else None
             seq = db.execute(sql.select(head.c.seq)).scalar() if head.name in tables else None
         if schema is None and not self._is_new_allowed:
-            remedy = RESTORE_OR_ACCEPT_LOSS if self.is_sqlite else RESTORE_DATABASE
-            raise LedgerFault(EMPTY, f"{self.place}: {IS_EMPTY}", remedy).error
+            remedy = RESTORE_FILE_OR_ACCEPT_LOSS if self.is_sqlite else RESTORE_DATABASE
+            raise LedgerFault(EMPTY, f"{self.place}: {EMPTY_TEXT}", remedy).error
         if schema is not None and schema > SCHEMA:
             text = f"{self.place}: schema {schema}, this program writes {SCHEMA}"
             raise LedgerFault(UNREADABLE, text, "use the program version that matches it").error
@@ -239,13 +279,19 @@ class Database:
     def _create_or_upgrade(self, db: Connection, *, is_new: bool) -> None:
         if not is_new and not self._is_copy:
             identity.require_own_authorities(db, self._folder, self.place)
-        project = "" if self._is_copy else identity.read_or_create_id(self._folder)
+        project = self._own_project()
         metadata.create_all(db)
         if db.execute(sql.select(head.c.schema)).first() is None:
             db.execute(sql.insert(head).values(schema=SCHEMA, seq=0, hash=START_HASH, project=project))
             db.execute(sql.insert(lease).values(holder="", until=0, token=0))
         else:
             upgrade.upgrade_schema(db, project, self._folder)
+
+    def _own_project(self) -> str:
+        """Return the identity of the project for new tables; creates one, except for those of a copy."""
+        if self._is_copy:
+            return ""
+        return project_id(self._folder) if self._copy else identity.read_or_create_id(self._folder)
 
     @contextmanager
     def _schema_change(self, engine: Engine) -> Iterator[Connection]:
@@ -254,7 +300,7 @@ class Database:
             db = connection.execution_options(begin="BEGIN IMMEDIATE")
             with db.begin():
                 if db.dialect.name == "postgresql":
-                    db.execute(sql.select(sql.func.pg_advisory_xact_lock(MUTEX)))
+                    db.execute(sql.select(sql.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
                 yield db
 
     @property
@@ -286,9 +332,8 @@ class DatabaseUser:
 
 def _prepared(connection: Any, _record: Any) -> None:
     connection.text_factory = _decoded
-    connection.isolation_level = (
-        None  # otherwise the driver executes statements that change tables outside the transaction
-    )
+    # otherwise the driver executes statements that change tables outside the transaction
+    connection.isolation_level = None
 
 
 def _durable(connection: Any, record: Any) -> None:

@@ -30,9 +30,10 @@ class SqlEventLog(DatabaseUser):
         """Return the newest event, or None. Raises LedgerError if the head names another one: then events are missing."""
         newest = sql.select(events).order_by(events.c.seq.desc()).limit(1)
         with self._database.reading() as db:
-            row, top = db.execute(newest).first(), db.execute(READ_HEAD).one()
+            row, head = db.execute(newest).first(), db.execute(READ_HEAD).one()
             event = _event_of(row) if row else None
-        if (row.seq, row.hash) != (top.seq, top.hash) if row else top.seq:
+        is_head_newest = (row.seq, row.hash) == (head.seq, head.hash) if row else not head.seq
+        if not is_head_newest:
             text = f"{self._database.place}: its newest events are missing"
             raise LedgerError(text, RESTORE_FILE if self._database.is_sqlite else RESTORE_DATABASE, NEWEST_MISSING)
         return event

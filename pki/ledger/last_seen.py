@@ -28,7 +28,7 @@ def observed_head(ca: Path, name: str) -> Head | None:
     try:
         record = sealed_records.decode_record(filesystem.read_if_possible(ca / name), HEAD_KEYS[name]) or {}
         values = {**record["ledger"], "revocations": record.get("revocations")} if name == LAST_BACKUP else record
-        head = Head(values["events"], values["head"], f"ca/{name}", values.get("revocations"))
+        head = Head(values["events"], values["head"], where=f"ca/{name}", revocations=values.get("revocations"))
     except (KeyError, TypeError, AttributeError):
         return None
     is_sound = isinstance(head.seq, int) and isinstance(head.hash, str) and isinstance(head.revocations, int | None)

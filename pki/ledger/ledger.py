@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from pki.ledger.certificate_records import SqlCertificateRecords
-from pki.ledger.crl_records import SqlCrlRecords
+from pki.ledger.certificate_queries import SqlCertificateQueries
+from pki.ledger.crl_queries import SqlCrlQueries
 from pki.ledger.database import Database
 from pki.ledger.event_log import SqlEventLog
 from pki.ledger.heads import write_head
@@ -20,12 +20,13 @@ from pki.ledger.recorder import SqlRecorder
 from pki.ledger.recovery import SqlRecovery
 
 
-class SqlLedger(SqlRecorder, SqlCertificateRecords, SqlCrlRecords, SqlEventLog):
+class SqlLedger(SqlRecorder, SqlCertificateQueries, SqlCrlQueries, SqlEventLog):
     """The ledger of one project. It is opened at its first use, and once in each forked process.
 
     `address` is `sqlite` or a SQLAlchemy URL, `folder` is `ca/`. `guard` raises LedgerError if the ledger lost
     events: then nothing may be recorded, except by `recovery`. `before_writing` raises PkiError if the clock cannot be
-    trusted: then nothing at all may be recorded. `is_copy` opens a copy from a backup, in its own folder.
+    trusted: then nothing at all may be recorded. `is_copy` opens a copy from a backup, in its own folder. `upgrades` says
+    whether tables of an older version are upgraded as soon as the ledger is opened, or when something is recorded.
     """
 
     def __init__(
@@ -36,8 +37,9 @@ class SqlLedger(SqlRecorder, SqlCertificateRecords, SqlCrlRecords, SqlEventLog):
         before_writing: Callable[[], None] = lambda: None,
         *,
         is_copy: bool = False,
+        upgrades: bool = True,
     ) -> None:
-        super().__init__(Database(address, folder, before_writing, is_copy=is_copy), guard)
+        super().__init__(Database(address, folder, before_writing, is_copy=is_copy, upgrades=upgrades), guard)
         self._folder = folder
 
     @cached_property

@@ -15,7 +15,7 @@ from pki.common.errors import LedgerError
 from pki.config.identifiers import ArtifactId
 from pki.ledger.chain import append, append_all
 from pki.ledger.database import Database, DatabaseUser
-from pki.ledger.listed import last_number, listed_serials
+from pki.ledger.listed_serials import last_number, listed_serials
 from pki.ledger.rows import Record, as_hex, certificate_row, crl_row, decision_row, issuance_rows, revocation_row
 from pki.ledger.tables import revocations
 from pki.ledger.types import DECISIONS, IssuanceRecords, Issued, Revocation

@@ -1,4 +1,4 @@
-"""Record again what a ledger lost, and accept the loss."""
+"""Record again what a ledger lost, or record that the operator accepts the loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryptography import x509
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.ledger.chain import append_all
 from pki.ledger.database import DatabaseUser
-from pki.ledger.listed import last_number, listed_serials
+from pki.ledger.listed_serials import last_number, listed_serials
 from pki.ledger.rows import Record, as_hex, certificate_row, crl_row, decision_row, instant, revocation_row
 from pki.ledger.tables import certificates, revocations
 from pki.ledger.types import ACCEPTED, Head, Recovered, Revocation
@@ -19,7 +19,10 @@ from pki.x509.revocation import CrlEntry, crl_entry, crl_number
 
 
 class SqlRecovery(DatabaseUser):
-    """Adds to a ledger with lost events what is known elsewhere, without the guard, which would forbid it."""
+    """Adds to a ledger what it lost and what is still known from elsewhere.
+
+    These methods do not call the guard, because the guard forbids recording in a ledger that lost events.
+    """
 
     def create_empty(self) -> None:
         """Let the next call create an empty ledger that replaces a lost one."""
@@ -38,33 +41,34 @@ class SqlRecovery(DatabaseUser):
         self._append(rows, at)
 
     def record_crl(
-        self, crl: x509.CertificateRevocationList, *, issuer: str, until: datetime, source: str, at: datetime
+        self, crl: x509.CertificateRevocationList, *, issuer: str, default_expiry: datetime, source: str, at: datetime
     ) -> Recovered:
         """Record the revocations of a CRL of the project that the ledger lacks, and the CRL if its number is the highest.
 
-        Everything is in one transaction. A certificate that the ledger does not know is recorded as valid `until`.
+        Everything is in one transaction. `default_expiry` is recorded for a certificate that the ledger does not know.
         """
         revoked = {entry.serial_number: entry for entry in crl}
         missing = self._unrecorded(revoked, issuer)
-        records = self._records([crl_entry(revoked[serial]) for serial in missing], issuer, until, source)
+        records = self._records([crl_entry(revoked[serial]) for serial in missing], issuer, default_expiry, source)
         number = crl_number(crl)
         with self._database.reading() as db:
-            if is_newer := number > (last_number(db, issuer) or 0):
-                newest = crl_row(crl, issuer, f"recovered from {source}", listed_serials(db, issuer))
-                records.append(("crl", f"{ArtifactId('crl', issuer)}, recovered from {source}", newest))
+            is_newest = number > (last_number(db, issuer) or 0)
+            if is_newest:
+                row = crl_row(crl, issuer, f"recovered from {source}", listed_serials(db, issuer))
+                records.append(("crl", f"{ArtifactId('crl', issuer)}, recovered from {source}", row))
         self._append(records, at)
-        return Recovered(GenerationName.parse(issuer), number, missing, is_newer)
+        return Recovered(GenerationName.parse(issuer), number, missing, is_newest)
 
     def record_entries(
-        self, entries: Collection[CrlEntry], *, issuer: str, until: datetime, source: str, at: datetime
+        self, entries: Collection[CrlEntry], *, issuer: str, default_expiry: datetime, source: str, at: datetime
     ) -> tuple[int, ...]:
         """Record revocations of another ledger that this one lacks; returns their serial numbers.
 
-        Everything is in one transaction. A certificate that this ledger does not know is recorded as valid `until`.
+        Everything is in one transaction. `default_expiry` is recorded for a certificate that this ledger does not know.
         """
         revoked = {entry.serial: entry for entry in entries}
         missing = self._unrecorded(revoked, issuer)
-        self._append(self._records([revoked[serial] for serial in missing], issuer, until, source), at)
+        self._append(self._records([revoked[serial] for serial in missing], issuer, default_expiry, source), at)
         return missing
 
     def record_acceptance(self, lost: Sequence[Head], why: str, *, at: datetime) -> None:
@@ -79,16 +83,20 @@ class SqlRecovery(DatabaseUser):
             recorded = {int(serial, 16) for serial in rows}
         return tuple(serial for serial in serials if serial not in recorded)
 
-    def _records(self, missing: Sequence[CrlEntry], issuer: str, until: datetime, source: str) -> list[Record]:
+    def _records(self, missing: Sequence[CrlEntry], issuer: str, default_expiry: datetime, source: str) -> list[Record]:
         """Return the records of revocations that the ledger lacks."""
         columns = certificates.c.serial, certificates.c.artifact, certificates.c.not_after
         query = sql.select(*columns).where(certificates.c.issuer == issuer)
         with self._database.reading() as db:
-            issued = {serial: (name, instant(end)) for serial, name, end in db.execute(query)} if missing else {}
+            issued = (
+                {serial: (artifact, instant(not_after)) for serial, artifact, not_after in db.execute(query)}
+                if missing
+                else {}
+            )
         records = list[Record]()
         for entry in missing:
-            artifact, end = issued.get(as_hex(entry.serial), (f"serial {entry.serial:x}", until))
-            row = revocation_row(Revocation(entry.serial, artifact, entry.reason, entry.revoked_at, end), issuer)
+            artifact, not_after = issued.get(as_hex(entry.serial), (f"serial {entry.serial:x}", default_expiry))
+            row = revocation_row(Revocation(entry.serial, artifact, entry.reason, entry.revoked_at, not_after), issuer)
             records.append(("revocation", f"{artifact}, recovered from {source}", row))
         return records
 

@@ -43,26 +43,27 @@ def certificate_row(certificate: x509.Certificate, issuer: str, artifact: str, p
 
 
 def crl_row(
-    crl: x509.CertificateRevocationList, issuer: str, reason: str, before: Collection[int], der: bytes = b""
+    crl: x509.CertificateRevocationList, issuer: str, reason: str, previous_serials: Collection[int], der: bytes = b""
 ) -> Row:
     """Return the row of a CRL.
 
-    `before` are the serial numbers on the previously recorded CRL, `der` is the encoded CRL if it is available.
+    `previous_serials` are the serial numbers on the CRL that was recorded before. `der` is the encoded CRL if it is
+    available.
     """
     next_update = crl.next_update_utc
     assert next_update is not None
     record = LastCrl(crl_number(crl), crl.last_update_utc, next_update, len(crl), reason, "")
-    return _row(crls, record, issuer=issuer, **crl_content(crl, before, der))
+    return _row(crls, record, issuer=issuer, **crl_content(crl, previous_serials, der))
 
 
-def crl_content(crl: x509.CertificateRevocationList | None, before: Collection[int], der: bytes = b"") -> Row:
-    """Return the columns for the content of a CRL: its digest, and the difference of its serial numbers to `before`.
+def crl_content(crl: x509.CertificateRevocationList | None, previous_serials: Collection[int], der: bytes = b"") -> Row:
+    """Return the columns for the content of a CRL: its digest, and how its serial numbers differ from the previous ones.
 
-    The columns are empty if the CRL is unknown: of an adopted CA that has only a CRL number.
+    The columns are empty without a CRL: an adopted CA may have only a CRL number.
     """
     if crl is None:
         return {"pem": "", "sha256": "", "added": "", "removed": ""}
-    listed, previous = {entry.serial_number for entry in crl}, set(before)
+    listed, previous = {entry.serial_number for entry in crl}, set(previous_serials)
     digest = hashlib.sha256(der or crl.public_bytes(Encoding.DER)).hexdigest()
     return {
         "pem": "",
@@ -111,7 +112,10 @@ def decision_row(artifact: str, decision: str, detail: str, at: datetime) -> Row
 
 
 def _row(table: sql.Table, record: Issued | Revocation | LastCrl, **columns: str) -> Row:
-    """Return the fields of a record that are columns of its table, times in seconds; `columns` are in another form."""
+    """Return the fields of a record that are columns of its table, times in seconds.
+
+    `columns` are the values of those columns that have another form in the table than in the record.
+    """
     names = [column.name for column in table.c if column.name != "seq"]
     values = {name: columns.get(name, getattr(record, name, None)) for name in names}
     return {name: int(value.timestamp()) if isinstance(value, datetime) else value for name, value in values.items()}

@@ -31,7 +31,7 @@ DECISIONS = (
     ACCEPTED,
 )
 
-# Kinds of LedgerFault: reasons why nothing may be signed or recorded.
+# Kinds of LedgerFault: reasons why nothing may be signed or recorded. The remedies and texts follow below.
 MISSING, EMPTY, FOREIGN, OLDER = "missing", "empty", "foreign", "older"
 UNKNOWN_AUTHORITIES, NEWEST_MISSING, UNREADABLE = "unknown-authorities", "newest-missing", "unreadable"
 TRANSIENT = "passing"  # a temporary condition such as a full disk: the ledger itself may be intact
@@ -43,10 +43,10 @@ RESTORE_DATABASE = (
     "restore the ledger's database from its newest dump; if there is none: ./run invoke ledger.accept-loss"
 )
 CHECK_DISK = f"ls -l {in_project('ca/ledger.db')}* and df -h {in_project('ca')}, then: ./run invoke ledger.verify"
-FILE_MISSING = "ca/ledger.db: is missing, and with it the record of what was issued and revoked"
-RESTORE_OR_ACCEPT_LOSS = f"{RESTORE_FILE}; if there is no backup: ./run invoke ledger.accept-loss"
-IS_EMPTY = "is empty, but ca/ contains authorities, which a ledger must know"
-NEWEST_IS_BACK = "restore the newest ca/ledger.db (./run invoke restore FILE --to DIR); if it is lost: ./run invoke ledger.accept-loss"
+FILE_MISSING_TEXT = "ca/ledger.db: is missing, and with it the record of what was issued and revoked"
+RESTORE_FILE_OR_ACCEPT_LOSS = f"{RESTORE_FILE}; if there is no backup: ./run invoke ledger.accept-loss"
+EMPTY_TEXT = "is empty, but ca/ contains authorities, which a ledger must know"
+RESTORE_NEWEST_FILE = "restore the newest ca/ledger.db (./run invoke restore FILE --to DIR); if it is lost: ./run invoke ledger.accept-loss"
 
 
 class Head(NamedTuple):
@@ -60,6 +60,20 @@ class Head(NamedTuple):
     hash: str
     where: str = ""
     revocations: int | None = None
+
+
+class RecordedCrl(NamedTuple):
+    """A CRL in the ledger: its number and its thisUpdate."""
+
+    number: int
+    this_update: datetime
+
+
+class LedgerCounts(NamedTuple):
+    """How many certificates and how many revocations the ledger contains."""
+
+    certificates: int
+    revocations: int
 
 
 class Pin(NamedTuple):
@@ -225,35 +239,35 @@ class Recorder(Protocol):
     def record_issuance_records(self, issuance_records: IssuanceRecords, *, at: datetime) -> None: ...
 
 
-class CertificateRecords(Protocol):
-    """Reads certificates, revocations and decisions; `certificate_records.SqlCertificateRecords` documents each method."""
+class CertificateQueries(Protocol):
+    """Reads certificates, revocations and decisions; `certificate_queries.SqlCertificateQueries` documents each method."""
 
     def certificates(
         self,
         *,
         artifact: str | None = None,
         serial: int | None = None,
-        since: datetime | None = None,
+        expiring_after: datetime | None = None,
         issuer: str | None = None,
     ) -> list[Issued]: ...
 
-    def revoked_serials(self, since: datetime, *, issuer: str = "") -> frozenset[int]: ...
+    def revoked_serials(self, *, expiring_after: datetime, issuer: str = "") -> frozenset[int]: ...
 
-    def expired_serials(self, before: datetime) -> frozenset[int]: ...
+    def expired_serials(self, *, expired_before: datetime) -> frozenset[int]: ...
 
     def decisions(self, *, artifact: str | None = None) -> list[Decision]: ...
 
-    def counts(self) -> tuple[int, int]: ...
+    def counts(self) -> LedgerCounts: ...
 
 
-class CrlRecords(Protocol):
-    """Reads recorded CRLs and the entries of the next ones; `crl_records.SqlCrlRecords` documents each method."""
+class CrlQueries(Protocol):
+    """Reads recorded CRLs and the entries of the next ones; `crl_queries.SqlCrlQueries` documents each method."""
 
     def revoked_entries(
-        self, issuer: str, still_valid_at: datetime, *, only: Collection[int] | None = None
+        self, issuer: str, *, expiring_after: datetime, only: Collection[int] | None = None
     ) -> list[CrlEntry]: ...
 
-    def last_crl(self, issuer: str, *, begun: datetime | None = None) -> tuple[int, datetime] | None: ...
+    def last_crl(self, issuer: str, *, this_update_until: datetime | None = None) -> RecordedCrl | None: ...
 
     def has_crl(self, issuer: str, number: int) -> bool: ...
 
@@ -286,17 +300,17 @@ class Recovery(Protocol):
     ) -> None: ...
 
     def record_crl(
-        self, crl: x509.CertificateRevocationList, *, issuer: str, until: datetime, source: str, at: datetime
+        self, crl: x509.CertificateRevocationList, *, issuer: str, default_expiry: datetime, source: str, at: datetime
     ) -> Recovered: ...
 
     def record_entries(
-        self, entries: Collection[CrlEntry], *, issuer: str, until: datetime, source: str, at: datetime
+        self, entries: Collection[CrlEntry], *, issuer: str, default_expiry: datetime, source: str, at: datetime
     ) -> tuple[int, ...]: ...
 
     def record_acceptance(self, lost: Sequence[Head], why: str, *, at: datetime) -> None: ...
 
 
-class Ledger(Recorder, CertificateRecords, CrlRecords, EventLog, Protocol):
+class Ledger(Recorder, CertificateQueries, CrlQueries, EventLog, Protocol):
     """The ledger of a project (`ledger.SqlLedger`). A function takes the part that it needs."""
 
     @property

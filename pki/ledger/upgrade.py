@@ -29,12 +29,12 @@ def upgrade_schema(db: Connection, project: str, folder: Path) -> None:
 def _to_schema_2(db: Connection) -> None:
     """Upgrade from 1 to 2: serial numbers are unique for each issuer, not in the whole ledger."""
     for table in (certificates, revocations):
-        fresh = table.to_metadata(sql.MetaData(), name=f"{table.name}_2")
-        fresh.indexes.clear()
-        fresh.create(db)
-        db.execute(sql.insert(fresh).from_select(list(table.columns.keys()), sql.select(table)))
+        new_table = table.to_metadata(sql.MetaData(), name=f"{table.name}_2")
+        new_table.indexes.clear()  # their names belong to the old table until it is dropped
+        new_table.create(db)
+        db.execute(sql.insert(new_table).from_select(list(table.columns.keys()), sql.select(table)))
         table.drop(db)
-        db.execute(sql.text(f"ALTER TABLE {fresh.name} RENAME TO {table.name}"))
+        db.execute(sql.text(f"ALTER TABLE {new_table.name} RENAME TO {table.name}"))
         for index in table.indexes:
             index.create(db)
 

@@ -41,6 +41,7 @@ class Finding:
     reason, or text from elsewhere; `remedy` is the command to type. It is true `since` a time; `until` is its deadline,
     such as the expiry of a certificate. A finding `is_over` if it reports an event that has passed: it is notified once,
     and never as solved. `headline` says in a few words what subject and message say, for the subject of a mail.
+    `consequence` is a sentence for the text of a mail: what the problem means for hosts.
     """
 
     subject: str
@@ -52,12 +53,13 @@ class Finding:
     topic: str = ""
     is_over: bool = False
     headline: str = ""
+    consequence: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.remedy, str):
             object.__setattr__(self, "remedy", for_this_project(self.remedy))
         if not self.headline:
-            object.__setattr__(self, "headline", f"{self.subject} {self.message}")
+            object.__setattr__(self, "headline", f"{self.subject}: {self.message}")
 
     @property
     def about(self) -> ArtifactId:

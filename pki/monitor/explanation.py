@@ -87,7 +87,7 @@ class Explainer:
             deadline = needs.full_length_until(self.project.authorities, generation)
             yield (
                 "successor",
-                f"requested from {needs.signs_until(self.project.authorities, generation):%Y-%m-%d} on, needed by {deadline:%Y-%m-%d}",
+                f"requested from {needs.signs_until(self.project.authorities, generation):%Y-%m-%d} on, must exist by {deadline:%Y-%m-%d}",
             )
         below = [
             certificate
@@ -105,7 +105,7 @@ class Explainer:
     def _state(self, leaf: Leaf) -> str:
         if blocker := leaf_files.stopped_reasons(
             self.project.revocations, leaf.artifact
-        ) or certificates.LeafCertificates(self.project).blocked_by(leaf):
+        ) or certificates.LeafCertificates(self.project).no_gain_reason(leaf):
             return joined(blocker) if isinstance(blocker, list) else str(blocker)
         return joined(certificates.LeafCertificates(self.project).stale_reasons(leaf)) or "up to date"
 
@@ -237,6 +237,13 @@ def _usage(inventory: Inventory, store: Store, plan: Plan, name: str, profile: s
         unable = [use for use in uses if use.program is None or not use.program.revokes]
         exception = f"; except {dependents.join_uses(unable)}, until it expires" if unable else ""
         yield "if revoked", f"these refuse it{exception}; other clients are not affected"
+        for use in uses:
+            if use.remark:
+                yield "check", f"{use}: {use.remark}"
+            if protocol := use.protocol:
+                ending = protocol.ending.replace("{serial}", "SERIAL")
+                text = f"{protocol.sessions} stay open: {protocol.limit}; to end them: {ending}"
+                yield "open sessions", f"{use}: {text}"
         yield "if it expires", "they refuse it; its owner must install the newer one that doit issued before"
         return
     serving = dependents.uses_serving(inventory, name)

@@ -70,7 +70,7 @@ def end_of(authorities: Authorities, name: str) -> datetime | None:
 
 def _valid(now: datetime, ledger_view: LedgerView, name: str) -> list[Issued]:
     """Return the certificates of an adopted CA that are neither expired nor revoked, next expiry first."""
-    issued = ledger_view.ledger.certificates(since=now, issuer=name) if ledger_view.has_ledger else []
+    issued = ledger_view.ledger.certificates(expiring_after=now, issuer=name) if ledger_view.has_ledger else []
     return sorted(
         (certificate for certificate in issued if not certificate.revoked),
         key=lambda certificate: (certificate.not_after, certificate.artifact),

@@ -125,10 +125,10 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
 def _moved_names(project: Project, plan: Plan) -> Iterator[Notice]:
     """Yield a notice for each certificate that takes a name over from another one."""
     for move in certificate_holders.moves(project, plan.leaves):
-        text = f"takes {move.name} over from cert:{move.before}, whose certificate with that name is valid until {move.end:%Y-%m-%d}"
-        stays = move.before in plan.leaves or move.before in plan.refused
+        text = f"takes {move.name} over from cert:{move.previous_leaf}, whose certificate with that name is valid until {move.not_after:%Y-%m-%d}"
+        stays = move.previous_leaf in plan.leaves or move.previous_leaf in plan.refused
         yield Notice(
-            ArtifactId("cert", move.leaf), text, "./run doit" if stays else f"./run invoke retire {move.before}"
+            ArtifactId("cert", move.leaf), text, "./run doit" if stays else f"./run invoke retire {move.previous_leaf}"
         )
 
 
@@ -137,7 +137,7 @@ def _blocked_renewals(project: Project, plan: Plan) -> Iterator[Notice]:
     if not ca_state.can_shorten_renewals(project.inventory, project.now, project.authorities):
         return
     for leaf in plan.leaves.values():
-        if blocker := LeafCertificates(project).blocked_by(leaf):
+        if blocker := LeafCertificates(project).no_gain_reason(leaf):
             command = f"./run invoke ceremony.request --new {leaf.authority}"
             yield Notice(leaf.artifact, str(blocker), command)
 

@@ -129,5 +129,5 @@ def _read(records: HostRecords) -> HostRoots:
     if receipt is None:
         return HostRoots(records.host, False, [])
     return HostRoots(
-        records.host, any(is_trust_store_path(file["path"]) for file in receipt.files), sorted(receipt.held)
+        records.host, any(is_trust_store_path(file["path"]) for file in receipt.files), sorted(receipt.held_back)
     )

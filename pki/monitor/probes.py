@@ -25,7 +25,7 @@ from pki.config.identifiers import ArtifactId
 from pki.config.model import Inventory
 from pki.deploy import tls_client, verification
 from pki.deploy.ssh import Transport
-from pki.deploy.tls_client import NO_UPSTREAM, Endpoint, NotVerified, Unreached
+from pki.deploy.tls_client import NO_UPSTREAM, Answer, Endpoint, NotVerifiable, NotVerified, Unreached
 from pki.deploy.verification import WronglyAdmitted
 from pki.pipeline.delivery_targets import ProbeTarget
 from pki.pipeline.plan import Plan
@@ -42,7 +42,7 @@ class ProbeFault(StrEnum):
     WRONGLY_ADMITTED = "entry"  # a client that must be refused is accepted
     UNVERIFIED = "unverified"  # name, chain or dates of its certificate are invalid
     REFUSAL = "refusal"  # a client that must be accepted is refused
-    NOT_HTTP = "broken"  # it does not answer like an HTTP server behind TLS
+    NOT_HTTP = "broken"  # it does not answer in its protocol (HTTP, or what it `speaks`) behind TLS
     OTHER_CERTIFICATE = "other"  # it serves a valid certificate that is not the deployed one
     SILENT = "silent"  # no answer
     UPSTREAM = "upstream"  # the proxy answers, its upstream does not
@@ -59,7 +59,7 @@ def service_id(host: str, service: str) -> ArtifactId:
 class ProbeResult:
     """The result of probing one service.
 
-    `wrong` is the rest of a sentence that begins with the name of the service, such as `does not answer`, with all
+    `unverifiable` is why the answers do not show who is let in; "" if they do. `wrong` is the rest of a sentence that begins with the name of the service, such as `does not answer`, with all
     faults; "" if all is well. `fault` is the worst of them. `reached` tells whether anything answered. `not_after`, `fingerprint` (SHA-256, hexadecimal) and `version` (`TLSv1.3`) are from
     the handshake, empty without one; `outdated` is the version below TLS 1.2 that it still accepts, or "". `via` is its
     jump host, `is_compared` whether a deployed certificate is known for it, `seconds` the duration of the probe, `at` its
@@ -82,6 +82,7 @@ class ProbeResult:
     via: str = ""
     is_compared: bool = True
     at: datetime | None = None
+    unverifiable: str = ""
 
     @property
     def subject(self) -> ArtifactId:
@@ -95,8 +96,8 @@ class ProbeResult:
 
     @property
     def is_well(self) -> bool:
-        """Return whether the service serves what was deployed, without any fault."""
-        return self.reached and self.is_compared and not self.wrong
+        """Return whether the service serves what was deployed, and lets in whom it should, without any fault."""
+        return self.reached and self.is_compared and not self.wrong and not self.unverifiable
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,7 @@ def _combined(results: Sequence[tuple[Endpoint, ProbeResult]]) -> ProbeResult:
         reached=any(result.reached for _, result in results),
         is_compared=all(result.is_compared for _, result in results),
         not_after=min((result.not_after for _, result in results if result.not_after), default=None),
+        unverifiable=next((result.unverifiable for _, result in results if result.unverifiable), ""),
         outdated=next((result.outdated for _, result in results if result.outdated), ""),
         seconds=max(result.seconds for _, result in results),
     )
@@ -210,21 +212,16 @@ def _exchange(target: Target) -> ProbeResult:
             return replace(
                 _served(blank, *tls_client.fetch_certificate(endpoint, prober.unverified)), is_compared=False
             )
-        if endpoint.access == "tls":
-            certificate, version = tls_client.fetch_certificate(endpoint, prober.as_probe)
-            status = 0
-        else:
-            status, certificate, version, _ = tls_client.request(endpoint, prober.as_probe)
+        answer = tls_client.request(endpoint, prober.as_probe) if endpoint.access == "mtls" else None
+        certificate, version = (
+            (answer.certificate, answer.version) if answer else tls_client.fetch_certificate(endpoint, prober.as_probe)
+        )
     except (OSError, NotVerified) as error:
         return _unanswered(target, error)
     result = replace(_served(blank, certificate, version), outdated=tls_client.legacy_version(endpoint, prober))
     if mismatch := verification.certificate_mismatch(certificate, expectation):
         result = _add_fault(result, ProbeFault.OTHER_CERTIFICATE, mismatch)
-    return (
-        _check_access(result, target, expectation, status)
-        if endpoint.access == "mtls"
-        else _check_open_access(result, target)
-    )
+    return _check_access(result, target, expectation, answer) if answer else _check_open_access(result, target)
 
 
 def _unanswered(target: Target, error: Exception) -> ProbeResult:
@@ -238,6 +235,8 @@ def _unanswered(target: Target, error: Exception) -> ProbeResult:
         fault, wrong = ProbeFault.REFUSAL, f"refuses our own client certificate: {error.reason}"
     elif isinstance(error, ssl.SSLError):
         wrong = f"aborts the handshake: {error.reason or error}"
+    elif isinstance(error, ConnectionResetError) and target.endpoint.speaks != "https":
+        wrong = f"completes the handshake and {tls_client.error_text(error)}"
     elif isinstance(error, OSError):
         fault, wrong = ProbeFault.SILENT, f"does not answer: {tls_client.error_text(error)}"
     if fault is ProbeFault.SILENT:
@@ -246,13 +245,13 @@ def _unanswered(target: Target, error: Exception) -> ProbeResult:
 
 
 def _check_access(
-    result: ProbeResult, target: Target, expectation: verification.Expectation, status: int
+    result: ProbeResult, target: Target, expectation: verification.Expectation, answer: Answer
 ) -> ProbeResult:
-    """Add to the result whom an mTLS service accepts; the probe identity got `status`."""
+    """Add to the result whom an mTLS service accepts; the probe identity got `answer`."""
     endpoint, prober = target.endpoint, target.probe_target.prober
     for attempt in (
         lambda: verification.check_without_certificate(endpoint, prober),
-        lambda: verification.check_identities(endpoint, expectation, verification.NO_CHANGE, status, prober),
+        lambda: verification.check_identities(endpoint, expectation, verification.NO_CHANGE, answer, prober),
     ):
         try:
             attempt()
@@ -260,11 +259,13 @@ def _check_access(
             result = _add_fault(result, ProbeFault.WRONGLY_ADMITTED, str(entry))
         except NotVerified as refusal:
             result = _add_fault(result, ProbeFault.REFUSAL, str(refusal))
+        except NotVerifiable as why:
+            result = replace(result, unverifiable=result.unverifiable or str(why))
         except Unreached as why:
             result = _add_fault(result, ProbeFault.NOT_HTTP, str(why))
         except OSError as error:
             result = _add_fault(result, ProbeFault.NOT_HTTP, f"stops answering: {tls_client.error_text(error)}")
-    return _upstream(result, status)
+    return _upstream(result, answer.status) if endpoint.is_proxied else result
 
 
 def _check_open_access(result: ProbeResult, target: Target) -> ProbeResult:
@@ -274,12 +275,15 @@ def _check_open_access(result: ProbeResult, target: Target) -> ProbeResult:
     except NotVerified as demand:
         return _add_fault(result, ProbeFault.REFUSAL, str(demand))
     except TimeoutError:
-        return _add_fault(
-            result, ProbeFault.UPSTREAM, "completes the handshake but answers no request: its upstream does not answer"
-        )
+        whose = "its upstream does not answer" if target.endpoint.is_proxied else "timed out"
+        fault = ProbeFault.UPSTREAM if target.endpoint.is_proxied else ProbeFault.NOT_HTTP
+        return _add_fault(result, fault, f"completes the handshake but answers no request: {whose}")
     except OSError as error:
         return _add_fault(result, ProbeFault.NOT_HTTP, f"stops answering: {tls_client.error_text(error)}")
-    return _upstream(result, status) if status else _add_fault(result, ProbeFault.NOT_HTTP, verification.NO_HTTP)
+    if not status:
+        what = verification.NO_HTTP if target.endpoint.speaks == "https" else f"does not speak {target.endpoint.speaks}"
+        return _add_fault(result, ProbeFault.NOT_HTTP, what)
+    return _upstream(result, status) if target.endpoint.is_proxied else result
 
 
 def _upstream(result: ProbeResult, status: int) -> ProbeResult:
@@ -307,7 +311,7 @@ def _served_unverified(target: Target) -> ProbeResult:
         return _served(
             _blank(target), *tls_client.fetch_certificate(target.endpoint, target.probe_target.prober.unverified)
         )
-    except OSError:
+    except (OSError, NotVerified):
         return _blank(target)
 
 

@@ -21,11 +21,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common import filesystem
-from pki.config.proxies import ProxyProgram
+from pki.config.proxies import ServerProgram
 from pki.deploy import access, verification
 from pki.deploy.access import ResumableSession
 from pki.deploy.delivery import Delivery
-from pki.deploy.tls_client import Endpoint, Prober, Unreached
+from pki.deploy.tls_client import ClientContext, Endpoint, NotVerifiable, Prober, Unreached
 from pki.ledger.types import Issued
 from pki.monitor import dependents
 from pki.pipeline.plan import Plan
@@ -40,9 +40,10 @@ class RefusalVerdict(StrEnum):
     """Whether a service refuses the revoked certificate, or serves another one."""
 
     VERIFIED = "verified"
-    UNVERIFIED = "open"
+    UNVERIFIED = "unverified"
     ACCEPTED = "failed"  # it still accepts the certificate, or still serves it
     FOLDER = "folder"  # nothing to connect to: somebody copies the files to the host
+    UNSEEN = "unknown"  # a service that cannot be asked from here
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class CheckedEndpoint:
     """One endpoint; `was_open` and `session` are what the identity got there before the revocation."""
 
     delivery: Delivery
-    program: ProxyProgram
+    program: ServerProgram
     endpoint: Endpoint
     prober: Prober
     was_open: bool = False
@@ -70,6 +71,11 @@ class CheckedEndpoint:
         """Return host and service, as messages show them."""
         place = f"{self.delivery.host}/{self.endpoint.service}"
         return f"{place} at {self.endpoint.address}" if self.endpoint.is_one_of_several else place
+
+    @property
+    def witness(self) -> ClientContext | None:
+        """Return a client that the service must accept, for protocols in which a server may just close a connection."""
+        return self.prober.as_probe if self.endpoint.speaks != "https" and self.prober.probe else None
 
     def observation(self, verdict: RefusalVerdict, text: str) -> Observation:
         """Return what was seen of this service."""
@@ -115,11 +121,8 @@ class RevocationCheck:
             return []
         if self._is_client:
             return dependents.uses_requiring_clients(self._project.inventory)
-        return [
-            use
-            for certificate in self._certificates
-            for use in dependents.uses_serving(self._project.inventory, certificate.artifact.short)
-        ][:1]
+        names = dict.fromkeys(certificate.artifact.short for certificate in self._certificates)
+        return [use for name in names for use in dependents.uses_serving(self._project.inventory, name)]
 
     def _endpoints_of(self, use: dependents.Use) -> Iterator[CheckedEndpoint]:
         delivery, program = self._deliveries.get(use.name), use.program
@@ -137,9 +140,12 @@ class RevocationCheck:
 
             def connect_to(checked_endpoint: CheckedEndpoint) -> None:
                 with suppress(Unreached):
-                    checked_endpoint.was_open = bool(
-                        access.improper_access(checked_endpoint.endpoint, self._roots, identity)
-                    )
+                    try:
+                        checked_endpoint.was_open = bool(
+                            access.improper_access(checked_endpoint.endpoint, self._roots, identity)
+                        )
+                    except NotVerifiable:  # TLS accepts it, whatever the server's own rules say of its account
+                        checked_endpoint.was_open = True
                     checked_endpoint.session = access.open_session(checked_endpoint.endpoint, self._roots, identity)
 
             verification.map_parallel(connect_to, self._endpoints, PARALLEL)
@@ -169,16 +175,20 @@ class RevocationCheck:
         identity = self._identity or checked_endpoint.prober.canary
         if identity is None:
             return checked_endpoint.observation(
-                RefusalVerdict.UNVERIFIED, "not verified: neither the revoked key nor a canary is here to connect with"
+                RefusalVerdict.UNVERIFIED, "neither the revoked key nor a canary is here to connect with"
             )
         try:
             acceptance = access.improper_access(
-                checked_endpoint.endpoint, self._roots, identity, checked_endpoint.session
+                checked_endpoint.endpoint,
+                self._roots,
+                identity,
+                checked_endpoint.session,
+                checked_endpoint.witness,
             )
         except Unreached as why:
             return checked_endpoint.observation(
                 RefusalVerdict.UNVERIFIED,
-                f"not verified: {why}; {self._meanwhile(checked_endpoint, is_delivered=is_delivered)}",
+                f"{why}; {self._meanwhile(checked_endpoint, is_delivered=is_delivered)}",
             )
         if acceptance:
             weak = self._weakness(checked_endpoint.program)
@@ -186,62 +196,80 @@ class RevocationCheck:
                 RefusalVerdict.ACCEPTED, f"{acceptance}; {weak}" if weak else acceptance
             )
         if self._identity and checked_endpoint.was_open:
-            session = (
-                " and in the session that it had before" if checked_endpoint.session else "; it issues no sessions"
+            session = " and in its earlier session" if checked_endpoint.session else "; the service issues no sessions"
+            return checked_endpoint.observation(
+                RefusalVerdict.VERIFIED, f"refuses the revoked identity in a new connection{session}"
             )
-            return checked_endpoint.observation(RefusalVerdict.VERIFIED, f"refuses it in a new connection{session}")
         return self._by_its_crl(checked_endpoint, is_delivered=is_delivered)
 
     def _by_its_crl(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> Observation:
         """Decide where the refusal alone proves little: it was refused before too, or only the canary is refused."""
-        text = "refuses it, as it did before" if self._identity else "refuses the canary (the revoked key is not here)"
+        text = (
+            "refuses the revoked identity, as before the revocation"
+            if self._identity
+            else "refuses the canary (the revoked key is not here)"
+        )
         receipt = checked_endpoint.delivery.records.receipt
         verification = ((receipt and receipt.verification) or {}).get(checked_endpoint.endpoint.service)
         if is_delivered and verification and verification.is_verified:
-            return checked_endpoint.observation(RefusalVerdict.VERIFIED, f"{text}; the CRL that lists it was deployed")
+            return checked_endpoint.observation(
+                RefusalVerdict.VERIFIED, f"{text}; the CRL that lists the certificate was deployed"
+            )
         why = (
             f"{verification or 'was not probed'}"
             if is_delivered
             else f"the new CRL was not deployed; {self._meanwhile(checked_endpoint, is_delivered=False)}"
         )
-        return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, f"not verified: {text}; {why}")
+        return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, f"{text}; {why}")
 
     def _meanwhile(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> str:
         """Return what applies to a service that could not be probed."""
         if is_delivered:
-            return "the CRL that lists it was deployed"
+            return "the CRL that lists the certificate was deployed"
         if checked_endpoint.program.is_dated and self._old_crl_expiry:
             return f"the old CRL is valid there until {self._old_crl_expiry:%Y-%m-%d %H:%M} UTC"
-        return f"it accepts the certificate until it expires, on {self._end:%Y-%m-%d}"
+        return f"the service accepts the certificate until the certificate expires, on {self._end:%Y-%m-%d}"
 
-    def _weakness(self, program: ProxyProgram) -> str:
-        return "" if program.revokes else f"accepts it until it expires on {self._end:%Y-%m-%d}: {program.caveat}"
+    def _weakness(self, program: ServerProgram) -> str:
+        return (
+            ""
+            if program.revokes
+            else f"accepts the certificate until the certificate expires on {self._end:%Y-%m-%d}: {program.caveat}"
+        )
 
     def _server_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool, is_unreplaced: bool) -> Observation:
         service_state = verification.check_before([checked_endpoint.endpoint], checked_endpoint.prober).get(
             checked_endpoint.endpoint
         )
         if service_state is None or not service_state.served:
-            return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, "not verified: could not be reached")
+            return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, "could not be reached")
         if service_state.served not in {_digest(certificate) for certificate in self._certificates}:
             return checked_endpoint.observation(
                 RefusalVerdict.VERIFIED,
                 f"serves another certificate (SHA-256 {service_state.served[:16]}…)",
             )
         if is_unreplaced:
-            return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, "still serves it: nothing replaces it")
+            return checked_endpoint.observation(
+                RefusalVerdict.UNVERIFIED, "still serves the revoked certificate: no new certificate replaces it"
+            )
         return checked_endpoint.observation(
-            RefusalVerdict.ACCEPTED if is_delivered else RefusalVerdict.UNVERIFIED, "still serves it"
+            RefusalVerdict.ACCEPTED if is_delivered else RefusalVerdict.UNVERIFIED,
+            "still serves the revoked certificate",
         )
 
     def _not_probed(self, delivered: Collection[str]) -> Iterator[Observation]:
-        """Yield observations for hosts that cannot be probed from here."""
+        """Yield observations for hosts and services that cannot be probed from here."""
         for use in self._uses:
-            delivery = self._deliveries.get(use.name)
+            if use.unseen:
+                check = "refuses the certificate" if self._is_client else "serves another one"
+                text = f"not verifiable from here: {use.unseen}; check on the host that it {check}"
+                yield from (Observation(f"{use.name}/{name}", RefusalVerdict.UNSEEN, text) for name in use.services)
+                continue
+            delivery, place = self._deliveries.get(use.name), self._place(use)
             caveat = self._weakness(use.program) if self._is_client and use.program else ""
             if delivery is None:
-                text = "no deployments to it, nothing verified"
-                yield Observation(use.name, RefusalVerdict.FOLDER, f"{text}; {caveat}" if caveat else text)
+                text = "gets no deployments; nothing was verified"
+                yield Observation(place, RefusalVerdict.FOLDER, f"{text}; {caveat}" if caveat else text)
             elif not delivery.records.is_remote:
                 is_delivered = delivery.host in delivered
                 text = (
@@ -250,10 +278,15 @@ class RevocationCheck:
                     else "not deployed: its folder has the old files"
                 )
                 yield Observation(
-                    use.name,
+                    place,
                     RefusalVerdict.FOLDER if is_delivered else RefusalVerdict.UNVERIFIED,
                     f"{text}; {caveat}" if caveat else text,
                 )
+
+    def _place(self, use: dependents.Use) -> str:
+        """Return the host, with the services where several of its servers are concerned."""
+        is_only = sum(other.name == use.name for other in self._uses) == 1
+        return use.name if is_only else f"{use.name}/{', '.join(use.services)}"
 
 
 def _next_update(der: bytes | None) -> datetime | None:

@@ -1,4 +1,4 @@
-"""What the proxy of a host cannot do: refuse revoked clients (and until when), or remove every forged header."""
+"""What the proxy and the servers of a host cannot do: refuse revoked clients (and until when), or remove every forged header."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pki.common.durations import at_least
 from pki.common.notice import Notice
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Inventory
-from pki.config.proxies import PROGRAMS, ProxyProgram
+from pki.config.proxies import PROGRAMS, ServerProgram
 from pki.deploy.delivery import Delivery
 from pki.deploy.host_records import HostRecords
+from pki.monitor import dependents
 from pki.pipeline.plan import Plan
 from pki.project.ledger_revocations import Revocations
 from pki.project.ledger_view import LedgerView
@@ -21,46 +22,58 @@ def phrases(
     inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations, delivery: Delivery
 ) -> list[str]:
     """Return what revoked clients can still do on a host; empty if none of its services requires client certificates."""
-    program, texts = _program(inventory, delivery), list[str]()
-    if program is None:
-        return texts
-    if since := _not_reached_since(delivery.records):
-        texts.append(f"not up to date since {since}: {_unreached(inventory, now, ledger_view, revocations, program)}")
-    if text := program.exposure(
-        timedelta() if program.revokes else longest_client_validity(inventory, now, ledger_view, revocations)
-    ):
-        texts.append(text)
-    return texts
+    texts = list[str]()
+    for program in _programs(inventory, delivery):
+        if since := _not_reached_since(delivery.records):
+            meanwhile = _unreached(inventory, now, ledger_view, revocations, program)
+            texts.append(f"not up to date since {since}: {meanwhile}")
+        texts.append(
+            program.exposure(
+                timedelta() if program.revokes else longest_client_validity(inventory, now, ledger_view, revocations)
+            )
+        )
+    return list(dict.fromkeys(filter(None, texts)))
 
 
 def notes(
     inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations, plan: Plan
 ) -> Iterator[Notice]:
     """Yield hosts that ignore a revocation for longer than an old CRL is valid, and those that cannot be reached."""
-    config = inventory
     for delivery in plan.deliveries.values():
-        program = _program(inventory, delivery)
-        if program is None:
-            continue
-        name = ArtifactId("deploy", delivery.host)
-        if not program.revokes and config.profiles.client.lifetime > config.authorities.client.crl.lifetime:
-            remedy = "use another proxy, or short lifetimes: profiles.client: {lifetime: 7d, renew_before: 3d}; docs/how-to/proxies.md"
-            yield Notice(
-                name, program.exposure(longest_client_validity(inventory, now, ledger_view, revocations)), remedy
-            )
-        if since := _not_reached_since(delivery.records):
-            text = f"not up to date since {since}: {_unreached(inventory, now, ledger_view, revocations, program)}"
-            yield Notice(name, text, f"fix the cause, then: ./run doit {name}; or stop its services")
+        notices = (
+            notice
+            for program in _programs(inventory, delivery)
+            for notice in _notes_of_program(inventory, now, ledger_view, revocations, delivery, program)
+        )
+        yield from dict.fromkeys(notices)
+
+
+def _notes_of_program(
+    inventory: Inventory,
+    now: datetime,
+    ledger_view: LedgerView,
+    revocations: Revocations,
+    delivery: Delivery,
+    program: ServerProgram,
+) -> Iterator[Notice]:
+    name = ArtifactId("deploy", delivery.host)
+    if not program.revokes and inventory.profiles.client.lifetime > inventory.authorities.client.crl.lifetime:
+        remedy = "use another proxy, or short lifetimes: profiles.client: {lifetime: 7d, renew_before: 3d}; docs/how-to/proxies.md"
+        yield Notice(name, program.exposure(longest_client_validity(inventory, now, ledger_view, revocations)), remedy)
+    if since := _not_reached_since(delivery.records):
+        text = f"not up to date since {since}: {_unreached(inventory, now, ledger_view, revocations, program)}"
+        yield Notice(name, text, f"fix the cause, then: ./run doit {name}; or stop its services")
 
 
 def forgeable_header_notes(inventory: Inventory) -> Iterator[Notice]:
     """Yield hosts whose upstreams may take a header from a client for one of the proxy's."""
     for name, host in inventory.hosts.items():
-        is_ours = bool(host.services) and host.scope == "config" and host.deliver != "none"
+        services = [service for service, settings in host.services.items() if settings.is_proxied]
+        is_ours = bool(services) and host.scope == "config" and host.deliver != "none"
         if is_ours and host.proxy and not PROGRAMS[host.proxy].has_patterns:
             yield Notice(
                 ArtifactId("host", name),
-                f"{host.proxy} removes forged headers by exact names only: the upstreams of {', '.join(host.services)} "
+                f"{host.proxy} removes forged headers by exact names only: the upstreams of {', '.join(services)} "
                 "may accept X.Forwarded.Tls.Client.Cert.Info or X.Real.Ip from a client as the header of the proxy",
                 "use upstreams that do not treat other bytes as - or _, or set aliasHeadersStrategy: docs/how-to/proxies.md",
             )
@@ -84,7 +97,7 @@ def longest_client_validity(
 
 
 def _unreached(
-    inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations, program: ProxyProgram
+    inventory: Inventory, now: datetime, ledger_view: LedgerView, revocations: Revocations, program: ServerProgram
 ) -> str:
     crls = inventory.authorities.client.crl.lifetime
     return program.exposure_unreached(
@@ -92,12 +105,11 @@ def _unreached(
     )
 
 
-def _program(inventory: Inventory, delivery: Delivery) -> ProxyProgram | None:
-    """Return the proxy of a host that requires client certificates; else None."""
+def _programs(inventory: Inventory, delivery: Delivery) -> list[ServerProgram]:
+    """Return the proxy and the servers of a host that require client certificates."""
     host = inventory.hosts.get(delivery.host)
-    if host is None or host.proxy is None or all(service.access != "mtls" for service in host.services.values()):
-        return None
-    return PROGRAMS[host.proxy]
+    uses = dependents.uses_of_host(delivery.host, host) if host else []
+    return [program for use in uses if (program := use.program) is not None]
 
 
 def _not_reached_since(records: HostRecords) -> str:

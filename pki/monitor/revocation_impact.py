@@ -50,6 +50,8 @@ def consequences(
             if not _can_refuse(use):
                 why = use.program.caveat if use.program else "its proxy is unknown"
                 yield "will still be accepted by", f"{use}, until it expires: {why}"
+            elif use.remark:
+                yield "check", f"{use}: {use.remark}"
     else:
         yield "served by", dependents.join_uses(dependents.uses_serving(inventory, name))
     yield "then", _then(store, leaf, certificates, follows=follows)

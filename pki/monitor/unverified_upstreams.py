@@ -45,7 +45,7 @@ def notes(inventory: Inventory, store: Store, now: datetime, cache: Cache) -> It
 
 def _unverified(host: Host) -> Iterator[tuple[str, Upstream]]:
     for service, service_spec in host.services.items():
-        if service_spec.upstream.verify:
+        if service_spec.upstream and service_spec.upstream.verify:
             yield service, service_spec.upstream
 
 
@@ -61,8 +61,10 @@ def _expiring(inventory: Inventory, store: Store, now: datetime, cache: Cache) -
             verb = "expired" if moment < now else "expires"
             services = join_names([f"{service} on {name}" for name, service in users[file]])
             host_name, service = users[file][0]
+            upstream = inventory.hosts[host_name].services[service].upstream
+            assert upstream, "ca_files lists upstreams"
             text = f"a certificate in it {verb} on {moment:%Y-%m-%d}; then the proxy refuses its upstream: {services}"
-            remedy = f"renew it on the device, then: {upstreams.fetch_command(inventory.hosts[host_name].services[service].upstream, in_project(file))}"
+            remedy = f"renew it on the device, then: {upstreams.fetch_command(upstream, in_project(file))}"
             yield Notice(file, text, remedy)
 
 

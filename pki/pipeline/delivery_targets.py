@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.common import filesystem
 from pki.common.cache import digest_of
 from pki.common.errors import PkiError
-from pki.config.fields import parse_jump_host
+from pki.config.fields import UNSEEN, parse_jump_host
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.ip_addresses import is_address
 from pki.config.leaf_certificates import CANARY, PROBE, leaf_name, service_names
 from pki.config.model import Host, Inventory
-from pki.config.proxies import PROGRAMS
+from pki.config.service_protocols import port_of, program_of
 from pki.deploy import host_clocks, preflight, release
 from pki.deploy.ansible.fleet import Fleet
 from pki.deploy.contact import Contact
@@ -53,14 +53,12 @@ class ReleaseChecks:
         project = self.desired.project
         names = [name for authority in AUTHORITIES for name in project.store.generations(authority)]
         generations = [generation for generation in map(project.authorities.generation, names) if generation]
-        roots = b"".join(generation.pem for generation in generations if generation.authority == "root")
-        authorities = b"".join(generation.pem for generation in generations)
         return Trust(
-            roots,
-            authorities,
-            partial(_is_refused, self.desired),
-            self.has_ended,
-            b"".join(_adopted_certificates(project.inventory, project.authorities)),
+            roots_pem=b"".join(generation.pem for generation in generations if generation.authority == "root"),
+            authorities_pem=b"".join(generation.pem for generation in generations),
+            is_revoked=partial(_is_refused, self.desired),
+            has_expired=self.has_expired,
+            adopted_pem=b"".join(_adopted_certificates(project.inventory, project.authorities)),
         )
 
     def judge(self) -> Trust:
@@ -90,10 +88,12 @@ class ReleaseChecks:
         """Return the serial numbers of expired certificates in the ledger."""
         project = self.desired.project
         return (
-            project.ledger.expired_serials(project.clock.trusted_now) if project.ledger_view.has_ledger else frozenset()
+            project.ledger.expired_serials(expired_before=project.clock.trusted_now)
+            if project.ledger_view.has_ledger
+            else frozenset()
         )
 
-    def has_ended(self, serial: int) -> bool:
+    def has_expired(self, serial: int) -> bool:
         """Return whether the ledger records a certificate as expired. Called only for one that left a CRL."""
         return serial in self._ended
 
@@ -185,7 +185,9 @@ def destination_of(checks: ReleaseChecks, name: str, host: Host | None) -> Desti
     desired, project = checks.desired, checks.desired.project
     return Destination(
         transport=transport_of(project.inventory, project.store, name, host),
-        endpoints=tuple(endpoints(desired, host)) if host and host.proxy else (),
+        endpoints=tuple(endpoint for endpoint in endpoints(desired, host) if host.serves(endpoint.service))
+        if host
+        else (),
         trust=checks.trust,
         prober=checks.prober,
         as_root=os.geteuid() == 0,
@@ -225,16 +227,26 @@ def endpoints(desired: DesiredState, host: Host) -> Iterator[Endpoint]:
     """Yield each address of each service, with one name of it; for a wildcard, a name that matches it."""
     config = desired.project.inventory
     for service, rule in host.services.items():
+        if rule.speaks in UNSEEN:
+            continue
         name = next(
             (service_name for service_name in service_names(config, host, service) if not is_address(service_name)),
             None,
         )
         if name:
             addresses = list(map(str, host.addresses)) or [name.replace("*", "probe")]
-            revokes = host.proxy is not None and PROGRAMS[host.proxy].revokes
+            program = program_of(host, service)
             for address in addresses:
                 yield Endpoint(
-                    service, name, address, host.port, rule.access, revokes, is_one_of_several=len(addresses) > 1
+                    service,
+                    name,
+                    address,
+                    port_of(host, service),
+                    rule.access,
+                    revokes=program is not None and program.revokes,
+                    is_one_of_several=len(addresses) > 1,
+                    speaks=rule.speaks,
+                    is_proxied=rule.is_proxied,
                 )
 
 
@@ -288,7 +300,10 @@ def probe_targets(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> 
     checks = ReleaseChecks(desired)
     for name, host in desired.hosts.items():
         if host.is_probed:
-            service_endpoints, delivery = tuple(endpoints(desired, host)), deliveries.get(name)
+            service_endpoints = tuple(
+                endpoint for endpoint in endpoints(desired, host) if host.probes(endpoint.service)
+            )
+            delivery = deliveries.get(name)
             expected = (
                 _expected_by_release(checks, delivery, service_endpoints)
                 if delivery
@@ -321,7 +336,7 @@ def _expected_by_release(
         if payload is None:
             return {}
         try:
-            by_name = expectations(payload, preflight.read_release(payload), service_endpoints, checks.canary)
+            by_name = expectations(payload, preflight.read_contents(payload), service_endpoints, checks.canary)
         except (PkiError, ValueError):
             return {}
         cached = [
@@ -366,4 +381,7 @@ def _is_refused(desired: DesiredState, serial: int) -> bool:
 
     A revoked certificate whose replacement is stopped stays on its host.
     """
-    return desired.project.revocations.is_revoked(serial, unchanged=False) and serial not in desired.stopped_serials
+    return (
+        desired.project.revocations.is_revoked(serial, certificate_unchanged=False)
+        and serial not in desired.stopped_serials
+    )

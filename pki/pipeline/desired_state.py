@@ -137,7 +137,7 @@ class DesiredState:
             templates=self.library.templates,
             context=self.context(name),
             sources=self.artifact_files,
-            waiting=self._waiting_files,
+            awaiting_ceremony=self._waiting_files,
             faults=(*selection.faults, *self.blocked_hosts.get(name, ())),
         )
 
@@ -232,20 +232,21 @@ class DesiredState:
         return {**shared, "host": view, "services": self._services(name, host), "leaf": leaf}
 
     def _services(self, name: str, host: Host) -> list[dict[str, Any]]:
-        """Return the services of a host as its templates see them, those with wildcards last."""
+        """Return the services behind the proxy of a host as its templates see them, those with wildcards last."""
         services: list[dict[str, Any]] = [
             {
                 "name": service_name,
                 "names": service_names(self.project.inventory, host, service_name),
                 "url_hosts": list(map(url_host, service_names(self.project.inventory, host, service_name))),
-                "upstream": service.upstream.url,
-                "upstream_address": upstreams.upstream_host_and_port(service.upstream),
+                "upstream": upstream.url,
+                "upstream_address": upstreams.upstream_host_and_port(upstream),
                 "upstream_tls": tls.view() if (tls := upstreams.upstream_tls(host, service_name)) else None,
                 "access": service.access,
                 "upgrades": service.upgrades,
                 "leaf": leaf_name(name, service.access),
             }
             for service_name, service in host.services.items()
+            if (upstream := service.upstream) is not None
         ]
         return sorted(services, key=lambda view: _breadth(view["names"]))
 

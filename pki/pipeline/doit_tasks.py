@@ -141,7 +141,7 @@ class DoitRun:
     @cached_property
     def project(self) -> Project:
         """Return the project, opened once."""
-        return Project.open(self._home, self._now, self._evidence)
+        return Project.open(self._home, self._now, self._evidence, upgrades_ledger=True)
 
     @cached_property
     def plan(self) -> Plan:

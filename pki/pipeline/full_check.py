@@ -48,7 +48,7 @@ def _damaged_files(desired: DesiredState, artifact: str) -> Iterator[str]:
         data = filesystem.read(path)
         if is_single and kind.startswith("crl"):
             der = filesystem.read(project.store.crl(generation)) or b""
-            is_sound = crls.Crls(project).signed(generation, der, again=True) is not None
+            is_sound = crls.Crls(project).signed(generation, der, ignore_cache=True) is not None
             is_sound = is_sound and data == (encode_pem("X509 CRL", der) if kind == "crl-pem" else der)
         elif is_single and project.inventory.authorities.is_adopted(generation):
             is_sound = project.authorities.generation(generation) is not None

@@ -14,8 +14,9 @@ from pki.pipeline.desired_state import DesiredState
 def notices(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
     """Yield the notices about each host."""
     for name, host in desired.project.inventory.hosts.items():
-        if host.services and host.proxy is None and host.probe is None:
-            text = f"has no proxy: no managed file serves {', '.join(host.services)}"
+        unserved = [service for service in host.services if not host.serves(service)]
+        if unserved and host.probe is None:
+            text = f"has no proxy: no managed file serves {', '.join(unserved)}"
             yield Notice(f"host:{name}", text, f"in pki.yaml, proxy: under hosts.{name}, or leave services out")
         if name in deliveries:
             yield from _first_deliveries(desired, deliveries[name], host)

@@ -113,8 +113,8 @@ class IssuedArtifacts:
                 id=ArtifactId("crl", name),
                 targets=tuple(str(self.project.store.crl(name, form)) for form in ("crl", "pem")),
                 sources=(),
-                make=partial(crl.issue_external, name),
-                stale=partial(crl.stale_external_reasons, name),
+                make=partial(crl.issue_adopted, name),
+                stale=partial(crl.stale_adopted_reasons, name),
                 doc=f"the CRL of the adopted authority {name}, DER and PEM",
             )
 

@@ -57,12 +57,14 @@ def count_tasks(
 class FindingCounts:
     """The number of findings at the end of a run.
 
-    `is_failure`: a critical finding concerns what the run was requested to do, so its exit status is 1.
+    `is_failure`: a critical finding concerns what the run was requested to do, so its exit status is 1. `of_failed_tasks`:
+    how many of the findings report a task that failed in this run, which the summary counts too.
     """
 
     critical: int = 0
     warnings: int = 0
     is_failure: bool = False
+    of_failed_tasks: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.critical or self.warnings)
@@ -70,7 +72,12 @@ class FindingCounts:
     def __str__(self) -> str:
         counts = [f"{self.critical} critical"] if self.critical else []
         counts += [f"{self.warnings} warning{'s' if self.warnings > 1 else ''}"] if self.warnings else []
-        return ", ".join(counts)
+        text = ", ".join(counts)
+        if not self.of_failed_tasks:
+            return text
+        if self.of_failed_tasks < self.critical + self.warnings:
+            return f"{text} ({self.of_failed_tasks} of them for failed tasks)"
+        return f"{text} (for the failed task{'s' if self.of_failed_tasks > 1 else ''})"
 
 
 class Monitor(Protocol):
@@ -248,7 +255,7 @@ class Reporter:
         self._check_keys(project)
         with self._step("ledger"):
             project.ledger_view.check()
-            project.close(settled=self._is_full and self._result() == "ok")
+            project.close(run_succeeded=self._is_full and self._result() == "ok")
         with self._step("cache"):
             project.cache.save(whole=self._is_full)
         with self._step("alerts"):

@@ -19,7 +19,7 @@ from pki.common.errors import ErrorCode, PkiError
 from pki.common.remedies import RESTORE, run_for
 from pki.config.identifiers import GenerationName
 from pki.config.model import Inventory
-from pki.project import external_ca
+from pki.project import adopted_ca
 from pki.project.cross_certificates import trust_paths
 from pki.project.generations import (
     Generation,
@@ -37,7 +37,7 @@ from pki.x509 import canonical
 class Authorities:
     """The authorities in `ca/`, and the adopted CAs, at the moment `now`. Each file is read and verified once.
 
-    `recorded_certificates` returns the certificates of an authority in the ledger, as PEM. `has_ended` returns whether
+    `recorded_certificates` returns the certificates of an authority in the ledger, as PEM. `has_passed` returns whether
     a moment has passed, by a clock that is trusted.
     """
 
@@ -45,12 +45,13 @@ class Authorities:
     store: Store
     now: datetime
     recorded_certificates: Callable[[str], list[bytes]]
-    has_ended: Callable[[datetime], bool]
+    has_passed: Callable[[datetime], bool]
     planned: tuple[GenerationName, ...] = ()  # generations that the sandbox's ceremony in this run will create
     damaged_files: dict[str, str] = field(default_factory=dict)  # damaged files, and what follows from that
     recovered: dict[str, bytes] = field(default_factory=dict)  # PEM from the ledger, of generations with a damaged file
+    # what was read, by name: with the state of the files, or with the file of the next generation
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
-    _signing: dict[str, tuple[Generation, str]] = field(default_factory=dict)  # with the file of the next generation
+    _issuing: dict[str, tuple[Generation, str]] = field(default_factory=dict)
     _presigned_crls: dict[str, tuple[int, list[PresignedCrl]]] = field(default_factory=dict)
 
     def expect(self, generations: tuple[GenerationName, ...]) -> None:
@@ -76,15 +77,14 @@ class Authorities:
         production.
         """
         adopted = self.inventory.authorities.adopted.get(name)
-        path = (
-            external_ca.adopted_files(self.store, adopted)[0]
-            if adopted
-            else self.store.authority_file(name, "cert.pem")
-        )
+        path = self.store.authority_file(name, "cert.pem")
+        if adopted:
+            path, _ = adopted_ca.adopted_files(self.store, adopted)
         state = file_state([os.fspath(path)])
-        cached = self._generations.get(name)
-        if cached and cached[0] == state:
-            return cached[1]
+        if name in self._generations:
+            cached_state, cached_generation = self._generations[name]
+            if cached_state == state:
+                return cached_generation
         data = filesystem.read(path)
         if data is None:
             return None
@@ -114,7 +114,8 @@ class Authorities:
             cross, signer = read_certificate(data, shown), self.generation(path.stem.removeprefix("cross-"))
             if signer and not canonical.is_issued_by(cross, signer.certificate):
                 raise damage_error(shown, f"its signature is not that of {signer.name}")
-            parts += [] if self.has_ended(cross.not_valid_after_utc) else [data]
+            if not self.has_passed(cross.not_valid_after_utc):
+                parts.append(data)
         return b"".join(parts)
 
     def _authority(self, name: str, path: Path, data: bytes) -> tuple[x509.Certificate, bytes]:
@@ -129,11 +130,12 @@ class Authorities:
             cert = read_certificate(data, shown)
             self._check_signature(name, cert, roots, shown)
         except PkiError as error:
-            if (recorded := self._recorded(name, data)) is None:
+            recorded = self._recorded(name, data)
+            if recorded is None:
                 raise
             cert = read_certificate(recorded, shown)
             self._check_signature(name, cert, roots, shown)
-            self.recovered[name] = recorded
+            self.recovered[name] = recorded  # a task of this run writes the file again
             self.damaged_files[shown] = f"{error.what}; the next run restores it from the ledger"
             return cert, recorded
         self.recovered.pop(name, None)
@@ -150,12 +152,13 @@ class Authorities:
         return copies.pop() if len(copies) == 1 else None
 
     def _check_signature(self, name: str, cert: x509.Certificate, roots: list[Generation], shown: str) -> None:
-        """Raise PkiError unless the root that a certificate names signed it; passes where that root is not in `ca/`."""
-        signers = [(root.name, root.certificate) for root in roots if root.is_named_by(cert)]
-        named = GenerationName.parse(name)
-        signers = [(named, cert)] if named.is_root else signers
-        if signers and not any(canonical.is_issued_by(cert, signer) for _, signer in signers):
-            raise damage_error(shown, f"its signature is not that of {signers[0][0]}")
+        """Raise PkiError unless the root that a certificate names signed it. Do nothing if that root is not in `ca/`."""
+        generation_name = GenerationName.parse(name)
+        issuers = {root.name: root.certificate for root in roots if root.is_named_by(cert)}
+        if generation_name.is_root:
+            issuers = {generation_name: cert}
+        if issuers and not any(canonical.is_issued_by(cert, issuer) for issuer in issuers.values()):
+            raise damage_error(shown, f"its signature is not that of {next(iter(issuers))}")
 
     # -- roots, and what is live --
 
@@ -170,16 +173,17 @@ class Authorities:
         `root` itself is included.
         """
         roots = [other for name in self.store.generations("root") if (other := self.generation(name))]
-        return trust_paths(self.store, roots, root, self.has_ended)
+        return trust_paths(self.store, roots, root, self.has_passed)
 
     def live(self, authority: str) -> list[GenerationName]:
         """Return the generations that are neither expired nor revoked, oldest first, then those that are planned.
 
-        Without any of them, the newest one; before the first certificate exists, generation 1.
+        If there is none of them, returns the newest generation. Before the first certificate exists, returns generation 1.
         """
         names = self.store.generations(authority)
-        live = [n for n in names if (generation := self.generation(n)) and self.is_live(generation)]
-        live += [n for n in self.planned if n.authority == authority and n not in names]
+        existing = [generation for generation in map(self.generation, names) if generation]
+        live = [generation.name for generation in existing if self.is_live(generation)]
+        live += [name for name in self.planned if name.authority == authority and name not in names]
         return live or names[-1:] or [GenerationName(authority, 1)]
 
     def not_yet_valid(self, generation: Generation) -> str:
@@ -193,13 +197,15 @@ class Authorities:
 
     def is_live(self, generation: Generation) -> bool:
         """Return whether a generation is neither expired nor revoked by its root."""
-        return not self.has_ended(generation.not_after) and not self.is_revoked_by_root(generation)
+        return not self.has_passed(generation.not_after) and not self.is_revoked_by_root(generation)
 
     def is_revoked_by_root(self, generation: Generation) -> bool:
         """Return whether a pre-signed CRL lists a generation."""
         serial = generation.certificate.serial_number
         return any(
-            serial in serials for root in self.store.generations("root") for _, _, serials in self.presigned_crls(root)
+            serial in presigned_crl.serials
+            for root in self.store.generations("root")
+            for presigned_crl in self.presigned_crls(root)
         )
 
     # -- what signs --
@@ -207,24 +213,25 @@ class Authorities:
     def issuing(self, authority: str) -> Generation | None:
         """Return the generation that signs: the newest one that is valid already and not revoked; None without any.
 
-        A generation may start in the future if the clock was ahead once. Where all do, the newest one is returned. The
-        result is cached until the file of the next generation exists, which a parallel process may write.
+        The validity of a generation may start in the future, if the clock was ahead once. If that is so for all of them,
+        the newest one is returned. The result is cached until the file of the next generation exists, which a parallel
+        process may write.
         """
-        signing, next_file = self._signing.get(authority, (None, ""))
-        if (signing is None or os.path.lexists(next_file)) and (names := self.store.generations(authority)):
-            existing = (self.generation(name) for name in reversed(names))
-            not_revoked = (
-                generation for generation in existing if generation and not self.is_revoked_by_root(generation)
-            )
-            newest = next(not_revoked, None)
-            if newest is not None:
-                signing = next(
-                    (generation for generation in chain((newest,), not_revoked) if not self.not_yet_valid(generation)),
-                    newest,
-                )
-                next_file = os.fspath(self.store.authority_file(names[-1].following, "cert.pem"))
-                self._signing[authority] = signing, next_file
-        return signing
+        issuing, next_file = self._issuing.get(authority, (None, ""))
+        if issuing is not None and not os.path.lexists(next_file):
+            return issuing
+        names = self.store.generations(authority)
+        # lazily, newest first: the files of older generations are read only if they are needed
+        existing = (self.generation(name) for name in reversed(names))
+        not_revoked = (generation for generation in existing if generation and not self.is_revoked_by_root(generation))
+        newest = next(not_revoked, None)
+        if newest is None:
+            return issuing
+        valid = (generation for generation in chain((newest,), not_revoked) if not self.not_yet_valid(generation))
+        issuing = next(valid, newest)
+        next_file = os.fspath(self.store.authority_file(names[-1].following, "cert.pem"))
+        self._issuing[authority] = issuing, next_file
+        return issuing
 
     def missing_authority(self, name: str) -> PkiError:
         """Return the error for an authority without a certificate; where a root exists, the certificate may be lost."""
@@ -241,23 +248,21 @@ class Authorities:
         """Return the pre-signed CRLs of a root whose signature is valid, lowest number first."""
         paths = self.store.presigned_crls(root)
         state = file_state([os.fspath(path) for path in paths])
-        cached = self._presigned_crls.get(root)
-        if cached is None or cached[0] != state:
-            issuer = self.generation(root)
-            parsed = (
-                {path: read_presigned_crl(filesystem.read(path) or b"", path, issuer) for path in paths}
-                if issuer
-                else {}
-            )
-            for path in (path for path, presigned_crl in parsed.items() if presigned_crl is None):
+        if root in self._presigned_crls:
+            cached_state, cached_crls = self._presigned_crls[root]
+            if cached_state == state:
+                return cached_crls
+        issuer, presigned_crls = self.generation(root), list[PresignedCrl]()
+        for path in paths if issuer else ():
+            presigned_crl = read_presigned_crl(filesystem.read(path) or b"", path, issuer) if issuer else None
+            if presigned_crl:
+                presigned_crls.append(presigned_crl)
+            else:
                 self.damaged_files[self.store.shown(path)] = (
                     f"is damaged, or not signed by {root}; it is never published"
                 )
-            cached = self._presigned_crls[root] = (
-                state,
-                [presigned_crl for presigned_crl in parsed.values() if presigned_crl],
-            )
-        return cached[1]
+        self._presigned_crls[root] = state, presigned_crls
+        return presigned_crls
 
     def has_lost_crls(self, root: str) -> bool:
         """Return whether a pre-signed CRL of a root is damaged."""

@@ -11,7 +11,7 @@ from pki.common.errors import PkiError, exposed_secret
 from pki.common.remedies import RESTORE, here
 from pki.config.authority_rules import AdoptedRule
 from pki.config.identifiers import GenerationName
-from pki.project import external_ca
+from pki.project import adopted_ca
 from pki.project.generations import Generation, damage_error
 from pki.project.layout import Store
 from pki.project.secrets import Passphrase, Passphrases
@@ -56,10 +56,7 @@ class KeyRing:
             raise
 
     def fault(self, name: str) -> PkiError | None:
-        """Return what is wrong with the key of an intermediate, or None.
-
-        Only what shows without its passphrase is checked.
-        """
+        """Return what is wrong with the key of an intermediate, or None. Checks only what needs no passphrase."""
         if self.store.authority_file(name, "key.uri").exists():
             return None
         path = self.store.authority_file(name, "key.pem")
@@ -77,12 +74,11 @@ class KeyRing:
         """Return the key of a generation from its PEM; tries each passphrase that is stored for it."""
         passphrases = self.passphrases.candidates(name)
         for passphrase in passphrases[:-1]:
-            with suppress(PkiError):
+            with suppress(PkiError):  # the next passphrase may be right
                 return open_key(data, passphrase.value, shown, passphrase.source)
+        last = passphrases[-1].value if passphrases else None  # its error is reported
         try:
-            return open_key(
-                data, passphrases[-1].value if passphrases else None, shown, self.passphrases.source_of(name)
-            )
+            return open_key(data, last, shown, self.passphrases.source_of(name))
         except PkiError as error:
             hint = "; ".join(filter(None, [error.hint, self.lost_key_remedy(name)]))
             raise PkiError(error.message, hint, error.code) from None
@@ -97,15 +93,16 @@ class KeyRing:
     def pin(self, name: str) -> Passphrase:
         """Return the PIN of the token with a generation's key, stored under its name or its authority's."""
         authority = GenerationName.parse(name).authority
-        for key in (name, authority):
-            if pins := self.passphrases.candidates(key):
+        for secret_name in (name, authority):
+            pins = self.passphrases.candidates(secret_name)
+            if pins:
                 return pins[0]
         source = self.passphrases.source_of(name)
         raise PkiError(f"{source}: holds no PIN for the token of {name}", f"add it there, as {authority}: PIN")
 
     def adopted_files(self, name: str) -> tuple[Path, Path]:
         """Return certificate and key file of an adopted authority."""
-        return external_ca.adopted_files(self.store, self.adopted[name])
+        return adopted_ca.adopted_files(self.store, self.adopted[name])
 
     def _opened(self, generation: Generation) -> Issuer:
         if generation.name in self.adopted:
@@ -141,7 +138,7 @@ class KeyRing:
     def _open_adopted(self, generation: Generation) -> Issuer:
         certificate, path = self.adopted_files(generation.name)
         shown = self.store.shown(path)
-        external_ca.check(generation.certificate, self.store.shown(certificate))
+        adopted_ca.check(generation.certificate, self.store.shown(certificate))
         data = filesystem.read(path)
         if data is None:
             raise PkiError(

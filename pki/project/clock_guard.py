@@ -15,10 +15,11 @@ from functools import cached_property
 
 from pki.common.errors import PkiError
 
-QUIET = timedelta(days=180)  # after the last event: a machine that was off for four months needs no confirmation
-BEHIND = timedelta(hours=2)  # before the last event
-AGREEMENT = timedelta(minutes=5)
-WITNESSES = 2  # hosts that must agree: one that is wrong or hostile is not enough
+# How far the clock may be from the last event of the ledger without any confirmation.
+LONGEST_AFTER = timedelta(days=180)  # a machine that was off for four months needs no confirmation
+LONGEST_BEFORE = timedelta(hours=2)
+AGREEMENT = timedelta(minutes=5)  # the greatest difference between two clocks that agree
+MIN_AGREEING_HOSTS = 2  # one host may be wrong or hostile
 CONFIRM = "./run doit --clock-is-right"
 REMEDY = f"set the clock right (timedatectl status); if it is right, confirm it at a terminal: {CONFIRM}"
 MOMENT = "%Y-%m-%d %H:%M"
@@ -61,7 +62,7 @@ class Evidence:
     @property
     def is_enough(self) -> bool:
         """Return whether the evidence confirms the clock."""
-        return self.is_kernel_right or len(self.agreeing) >= WITNESSES
+        return self.is_kernel_right or len(self.agreeing) >= MIN_AGREEING_HOSTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def doubt(now: datetime, last: datetime | None) -> str:
 
     Returns "" where it is near, or where there is no event.
     """
-    if last is None or -BEHIND <= now - last <= QUIET:
+    if last is None or -LONGEST_BEFORE <= now - last <= LONGEST_AFTER:
         return ""
     side, span = ("after", now - last) if now > last else ("before", last - now)
     far = f"{span.days} day{'' if span.days == 1 else 's'}" if span.days else f"{span.seconds // 3600} hours"
@@ -187,16 +188,16 @@ class ClockGuard:
     def trusted_now(self) -> datetime:
         """Return the moment that decides what has expired: now, or the last event while nothing confirms the clock.
 
-        Expired files are removed, here and on hosts, so a wrong clock must not decide that.
+        A wrong clock must not decide it, because expired files are removed, on this machine and on hosts.
         """
         last = self._last_event_if_far
         return self._now if last is None or self.verdict.may_sign else last
 
-    def has_ended(self, end: datetime) -> bool:
+    def has_passed(self, end: datetime) -> bool:
         """Return whether `end` has passed. Collects evidence only if the answer depends on it."""
         last = self._last_event_if_far
         if last is None or (end < self._now) == (end < last):
-            return end < self._now
+            return end < self._now  # the clock and the last event give the same answer
         return end < self.trusted_now
 
     def check(self) -> None:
@@ -206,6 +207,7 @@ class ClockGuard:
 
     def confirm(self) -> None:
         """Treat the clock as right from now on: the user confirmed it, or the ledger was restored from a backup."""
+        # these are the values of cached properties
         self.__dict__["verdict"] = ClockVerdict(self._now, None, is_confirmed=True)
         self.__dict__["_last_event_if_far"], self.__dict__["trusted_now"] = None, self._now
 

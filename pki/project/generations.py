@@ -91,21 +91,23 @@ class Generation:
     def is_named_by(self, cert: x509.Certificate) -> bool:
         """Return whether a certificate names this one as its issuer, by subject or by key identifier.
 
-        One of both is enough, because the certificate may be damaged.
+        Either of the two is enough, because the certificate may be damaged.
         """
         if cert.issuer == self.certificate.subject:
             return True
         try:
-            given = cert.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
-            return given == self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+            named_key = cert.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+            own_key = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
         except x509.ExtensionNotFound:
             return False
+        return named_key == own_key
 
 
 def read_certificate(data: bytes, shown: str, *, is_ours: bool = True) -> x509.Certificate:
     """Return the certificate in a file, which messages call `shown`.
 
-    Raises PkiError for anything else, and unless one of ours (`is_ours`) is byte for byte as it was written.
+    Raises PkiError if the file is not a certificate. With `is_ours`, raises PkiError also if the file is not byte for byte
+    as this program wrote it.
     """
     certificate = canonical.read_certificate(data) if is_ours else None
     if certificate is None:

@@ -42,16 +42,22 @@ class HostDecisions:
 
         Where the ledger cannot be trusted, the cache counts: a fault never unpins a host.
         """
-        if self.ledger_view.fault:
-            cached = self.cache.recall("seen pins", last_seen.project_id(self.ledger_view.store.ca))
-        elif (cached := self.ledger_view.recall("pins", "")) is None:
-            cached = ledger_decisions.pins(self.ledger_view.ledger.decisions()) if self.ledger_view.has_ledger else {}
-        if cached is None:
+        view = self.ledger_view
+        if view.fault:
+            pins = self.cache.recall("seen pins", last_seen.project_id(view.store.ca))
+        else:
+            pins = view.recall("pins", "")
+            if pins is None:
+                pins = ledger_decisions.pins(view.ledger.decisions()) if view.has_ledger else {}
+        if pins is None:
             return None
-        return {host: Pin(release, datetime.fromtimestamp(at, UTC)) for host, (release, at) in cached.items()}
+        return {host: Pin(release, datetime.fromtimestamp(at, UTC)) for host, (release, at) in pins.items()}
 
     def pin(self, host: str) -> Pin | None:
-        """Return the release to which a host is pinned, if it is; one without a digest where that is not known."""
+        """Return the release to which a host is pinned, or None.
+
+        If ledger and cache are lost, every host counts as pinned, to an unknown release (""): an old release stays then.
+        """
         return Pin("", self.now) if self.pins is None else self.pins.get(host)
 
     def forget(self) -> None:

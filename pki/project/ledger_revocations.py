@@ -1,4 +1,4 @@
-"""The revocations of the ledger as a run needs them, cached: revoked serial numbers, and stopped replacements."""
+"""The revocations in the ledger as a run needs them, cached: revoked serial numbers, and stopped replacements."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ class Revocations:
     ledger_view: LedgerView
     now: datetime
 
-    def is_revoked(self, serial: int, *, unchanged: bool) -> bool:
+    def is_revoked(self, serial: int, *, certificate_unchanged: bool) -> bool:
         """Return whether the certificate is revoked.
 
-        `unchanged` means that the certificate is as it was in the last run. If the ledger did not change since a
-        successful run either, it is not read: that run acted on every revocation.
+        `certificate_unchanged` means that the certificate is the same as in the last run. If the ledger is also unchanged
+        since a successful run, the answer is no without a query: that run replaced every revoked certificate.
         """
-        return not (unchanged and self.ledger_view.is_settled) and serial in self._revoked_serials
+        if certificate_unchanged and self.ledger_view.was_unchanged_at_start:
+            return False
+        return serial in self._revoked_serials
 
     @cached_property
     def _revoked_serials(self) -> frozenset[int]:
@@ -32,17 +34,20 @@ class Revocations:
         cached = self.ledger_view.recall("revoked", "")
         if isinstance(cached, str):
             return frozenset(int(serial, 16) for serial in cached.split())
-        return self.ledger_view.ledger.revoked_serials(self.now) if self.ledger_view.has_ledger else frozenset()
+        if not self.ledger_view.has_ledger:
+            return frozenset()
+        return self.ledger_view.ledger.revoked_serials(expiring_after=self.now)
 
     def forget(self) -> None:
         """Forget what is cached of revocations, after this run revoked a certificate."""
-        self.ledger_view.forget_settled()
+        self.ledger_view.forget_unchanged()
         self.__dict__.pop("_revoked_serials", None)
 
     @cached_property
     def replacement_stopped(self) -> dict[str, datetime]:
         """Return the revoked artifacts that are not replaced until the user renews them, each with its time."""
-        self.ledger_view.recall("plan", "")  # notes the state of the ledger before anything is planned
+        # this recall has no result: it notes the state of the ledger before anything is planned (`since="plan"`)
+        self.ledger_view.recall("plan", "")
         cached = self.ledger_view.recall("replacement stopped", "")
         if cached is None:
             cached = (
@@ -54,13 +59,17 @@ class Revocations:
 
     def unexpired(self) -> list[Issued]:
         """Return the records of certificates that have not expired."""
-        return self.ledger_view.ledger.certificates(since=self.now) if self.ledger_view.has_ledger else []
+        return self.ledger_view.ledger.certificates(expiring_after=self.now) if self.ledger_view.has_ledger else []
 
     def remember(self) -> None:
-        """Cache the revocations, if this run opened the ledger: each process that deploys would have to open it."""
+        """Cache the revocations, if this run opened the ledger. Otherwise each process that deploys would open it."""
         view = self.ledger_view
         if not view.is_open:
             return
-        # stored as one string: cheap to load when unused
-        view.cached("revoked", "", lambda: " ".join(map("{:x}".format, sorted(view.ledger.revoked_serials(self.now)))))
+        view.cached("revoked", "", self._revoked_as_text)
         view.cached("replacement stopped", "", lambda: ledger_decisions.replacement_stopped(view.ledger.decisions()))
+
+    def _revoked_as_text(self) -> str:
+        """Return the revoked serial numbers, in hexadecimal, as one string: cheap to load when unused."""
+        serials = self.ledger_view.ledger.revoked_serials(expiring_after=self.now)
+        return " ".join(f"{serial:x}" for serial in sorted(serials))

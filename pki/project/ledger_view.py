@@ -1,4 +1,4 @@
-"""The ledger as a run sees it: opened when it is needed, what is cached of it, and whether it can be trusted."""
+"""The ledger as a run sees it. It is opened at its first use, answers are cached, and a guard checks it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ T = TypeVar("T")
 
 @dataclass
 class LedgerView:
-    """The ledger of a project. What a run reads of it is cached while it does not change.
+    """The ledger of a project. What a run reads of the ledger is cached until the ledger changes.
 
-    `check_clock` is called before anything is recorded, and `check_roots` before a new ledger may be created; both
-    raise PkiError. `authorities` returns those with which the guard compares the ledger.
+    The view calls `check_clock` before anything is recorded, and `check_roots` before a new ledger may be created. Both
+    raise PkiError. `authorities` returns the authorities, with which the guard compares the ledger. `upgrades` means that
+    tables of an older version are upgraded when the ledger is opened, and not only when something is recorded.
     """
 
     inventory: Inventory
@@ -38,6 +39,7 @@ class LedgerView:
     check_clock: Callable[[], None]
     check_roots: Callable[[], None]
     authorities: Callable[[], Authorities]
+    upgrades: bool = False
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -46,10 +48,10 @@ class LedgerView:
         Raises PkiError where a root is missing and opening it would create a new ledger.
         """
         if not (self.store.ca / last_seen.PROJECT_ID).exists():
-            self.check_roots()  # opening the ledger might create the file
+            self.check_roots()  # without a project id, opening the ledger creates a new one
         from pki.ledger.ledger import SqlLedger  # noqa: PLC0415 - SQLAlchemy takes longer to import than a run with nothing to do
 
-        return SqlLedger(self.inventory.ledger, self.store.ca, self.check, self.check_clock)
+        return SqlLedger(self.inventory.ledger, self.store.ca, self.check, self.check_clock, upgrades=self.upgrades)
 
     @property
     def is_open(self) -> bool:
@@ -57,7 +59,7 @@ class LedgerView:
         return "ledger" in self.__dict__
 
     def close(self) -> None:
-        """Close the ledger if it was opened, without caching anything. SQLite then removes its extra files."""
+        """Close the ledger if it was opened, without caching anything. SQLite removes its log and index when it closes."""
         if self.is_open:
             self.ledger.close()
 
@@ -85,7 +87,7 @@ class LedgerView:
     def _unreadable(self) -> LedgerFault | None:
         """Return why the ledger cannot be read: it is empty, another project's, damaged or out of reach; else None."""
         if self._is_sqlite and self.recall("readable", ""):
-            return None
+            return None  # the file is as it was when an earlier run read it; a server can be down today
         try:
             self.ledger.head()
         except PkiError as error:
@@ -96,15 +98,16 @@ class LedgerView:
 
     @property
     def guard(self) -> Guard:
-        """Return the guard that compares the ledger with everything that was seen of it."""
+        """Return the guard that compares the ledger with what earlier runs recorded of it."""
         authorities, signing = self.authorities(), list[Generation]()
         for name in identifiers.AUTHORITIES:
-            with suppress(PkiError):  # reported where the authority is read
-                signing += [generation] if (generation := authorities.issuing(name)) else []
+            with suppress(PkiError):  # the tasks of the authority report it
+                generation = authorities.issuing(name)
+                if generation is not None:
+                    signing.append(generation)
         heads = last_seen.observed_heads(self.store.ca)
-        match self.cache.recall(
-            "seen head", last_seen.project_id(self.store.ca)
-        ):  # keyed by project: the folder may have contained another one
+        project = last_seen.project_id(self.store.ca)  # the folder may have contained another project
+        match self.cache.recall("seen head", project):
             case [int(seq), str(digest), int(revocations)]:
                 heads.append(Head(seq, digest, "build/.seen.json", revocations))
         return Guard(self.store, self._is_sqlite, lambda: self.ledger, heads, signing, authorities.generation)
@@ -114,9 +117,9 @@ class LedgerView:
         """Return why nothing may be signed or recorded; None where the ledger can be trusted."""
         guard = self.guard
         if not guard.is_missing and self._unreadable:
-            return self._unreadable
+            return self._unreadable  # a missing file has its own reason, from the guard
         if self.recall("guard", guard.cache_key):
-            return None
+            return None  # an earlier run compared the same ledger with the same files
         return guard.fault()
 
     def check(self) -> None:
@@ -130,16 +133,16 @@ class LedgerView:
             self.__dict__.pop(name, None)
 
     @cached_property
-    def is_settled(self) -> bool:
-        """Return whether the ledger is unchanged since a successful run, as this run found it at first."""
+    def was_unchanged_at_start(self) -> bool:
+        """Return whether the ledger was unchanged since the last successful run when this run asked first."""
         return self.is_unchanged_now()
 
-    def forget_settled(self) -> None:
-        """Forget whether the ledger is unchanged, after this run added an event that others act on."""
-        self.__dict__.pop("is_settled", None)
+    def forget_unchanged(self) -> None:
+        """Forget `was_unchanged_at_start`, after this run added an event that other tasks act on."""
+        self.__dict__.pop("was_unchanged_at_start", None)
 
     def is_unchanged_now(self) -> bool:
-        """Return whether the ledger is unchanged now: a parallel process may have added events."""
+        """Return whether the ledger is unchanged since the last successful run; a parallel process may add events."""
         return self.recall("settled", "") is not None
 
     # -- what is cached --
@@ -153,28 +156,35 @@ class LedgerView:
         return self._cache.recall(name, key)
 
     def cached(self, name: str, key: str, compute: Callable[[], T]) -> T:
-        """Return what `recall` returns; if that is None, compute it and cache it. It consists of values of JSON."""
+        """Return what `recall` returns; if that is None, compute it and cache it. JSON must be able to encode it."""
         finding: T | None = self.recall(name, key)
         if finding is None:
             finding = compute()
             self._cache.remember(name, key, finding)
         return finding
 
-    def remember_state(self, *, settled: bool) -> None:
-        """Cache the head of the ledger, so that an older one is noticed, and the result of the guard.
+    def remember_state(self, *, run_succeeded: bool) -> None:
+        """Cache the head of the ledger, so that a later run notices an older ledger, and the result of the guard.
 
-        `settled` means that the run ended well: nothing in the ledger requires further action while it does not change.
+        `run_succeeded` means that the run acted on every event: while the ledger does not change, nothing else follows
+        from it.
         """
-        if settled and self.recall("settled", "") is None:
+        if run_succeeded and self.recall("settled", "") is None:
+            # the run acted on the ledger as it was when the run planned, not as it is now
             self._cache.remember("settled", "", True, since="plan")
         self.cached("readable", "", lambda: True)
         project = last_seen.project_id(self.store.ca)
-        head = self.cached("head", "", lambda: [*self.ledger.head()[:2], self.ledger.counts()[1]])
-        if self.cache.recall("seen head", project) != head:
-            self.cache.remember("seen head", project, [], head)
-        recorded = last_seen.observed_head(self.store.ca, last_seen.LEDGER_HEAD)
-        if recorded is None or list(recorded[:2]) != head[:2]:
+        seq, digest, revocations = self.cached("head", "", self._head_values)
+        if self.cache.recall("seen head", project) != [seq, digest, revocations]:
+            self.cache.remember("seen head", project, [], [seq, digest, revocations])
+        stored = last_seen.observed_head(self.store.ca, last_seen.LEDGER_HEAD)
+        if stored is None or (stored.seq, stored.hash) != (seq, digest):
             self.ledger.write_head()
         guard = self.guard
         if not self.recall("guard", guard.cache_key):
             self._cache.remember("guard", guard.cache_key, guard.fault() is None)
+
+    def _head_values(self) -> list[Any]:
+        """Return number and hash of the newest event, and the number of revocations, as JSON stores them."""
+        head = self.ledger.head()
+        return [head.seq, head.hash, self.ledger.counts().revocations]

@@ -1,10 +1,10 @@
-"""Missing roots: named by pki.yaml, or shown by files that exist under them, and not in `ca/`."""
+"""Find roots that are missing in `ca/`: pki.yaml names them, or files below `build/` show that they existed."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ DEPLOYED = {"ssh", "local", "ansible"}  # transports of receipts from real hosts
 
 @dataclass(frozen=True, slots=True)
 class MissingRoot:
-    """A missing root: its name and SHA-256, each empty where unknown, and the file that shows that it existed."""
+    """A missing root: its name and SHA-256, each "" if unknown, and the file that shows that the root existed."""
 
     name: str
     fingerprint: str
@@ -57,17 +57,23 @@ def find_missing(inventory: Inventory, store: Store) -> tuple[MissingRoot, ...]:
     """
     names = store.generations("root")
     if inventory.roots:
-        present = {fingerprint for name in names if (fingerprint := _fingerprint_of(store, name))}
+        present = {_fingerprint_of(store, name) for name in names}
         missing = [root for root in inventory.roots if root not in present]
-        shown = {root_in_file.fingerprint: root_in_file.name for root_in_file in _trusted(store)} if missing else {}
-        places = {root: f"root-{place}" for place, root in enumerate(inventory.roots, 1)}
-        free = {root: name for root, name in places.items() if name not in names}
-        return tuple(MissingRoot(shown.get(root) or free.get(root, ""), root, "pki.yaml") for root in missing)
+        names_in_files = {root.fingerprint: root.name for root in _trusted(store)} if missing else {}
+        # pki.yaml lists the roots in the order of their generations: the position gives the name, unless it is in use
+        names_by_position = {root: f"root-{number}" for number, root in enumerate(inventory.roots, 1)}
+        unused_names = {root: name for root, name in names_by_position.items() if name not in names}
+        return tuple(
+            MissingRoot(names_in_files.get(root) or unused_names.get(root, ""), root, "pki.yaml") for root in missing
+        )
     return () if names else roots_shown_by_files(inventory, store)
 
 
 def roots_shown_by_files(inventory: Inventory, store: Store) -> tuple[MissingRoot, ...]:
-    """Return the roots in production that `build/` shows, or a restore that was interrupted."""
+    """Return the roots of a CA in production that `build/`, or an interrupted restore, shows.
+
+    The sources are in the order of what they know of a root. The first source that shows a root is used alone.
+    """
     sources: tuple[Callable[[], Iterator[MissingRoot]], ...] = (
         lambda: _trusted(store),
         lambda: _moved_aside(store),
@@ -77,7 +83,8 @@ def roots_shown_by_files(inventory: Inventory, store: Store) -> tuple[MissingRoo
         lambda: _delivered(store, inventory.organisation),
     )
     for source in sources:
-        if roots := {(root.fingerprint, root.name): root for root in source()}:
+        roots = {(root.fingerprint, root.name): root for root in source()}
+        if roots:
             return tuple(roots.values())
     return ()
 
@@ -88,7 +95,7 @@ def roots_in_receipts(store: Store, *, real_hosts: bool = False) -> Iterator[Mis
     With `real_hosts` only receipts of hosts that were deployed by ssh, by Ansible or on this machine are read.
     """
     for path in sorted((store.build / "receipts").glob("*.json")):
-        with suppress(ValueError, AttributeError, TypeError, RecursionError):
+        with suppress(ValueError, AttributeError, TypeError, RecursionError):  # a damaged receipt shows nothing
             receipt = json.loads(_content(path))
             if not real_hosts or receipt.get("transport") in DEPLOYED:
                 for fingerprint, subject in (receipt.get("roots") or {}).items():
@@ -100,16 +107,17 @@ def refusal(missing: tuple[MissingRoot, ...], inventory: Inventory, store: Store
     """Return the error of every command that writes: which root is missing, how to restore it, how to start again."""
     named = [root for root in missing if root.evidence == "pki.yaml"]
     if named:
-        text = f"{_listed(named)} is missing: pki.yaml names it (roots), and ca/ does not contain it"
+        text = f"{_joined(named)} is missing: pki.yaml names it (roots), and ca/ does not contain it"
+        fingerprints = {name: _fingerprint_of(store, name) for name in store.generations("root")}
         others = [
             f"{name} (SHA-256 {fingerprint})"
-            for name in store.generations("root")
-            if (fingerprint := _fingerprint_of(store, name)) and fingerprint not in inventory.roots
+            for name, fingerprint in fingerprints.items()
+            if fingerprint and fingerprint not in inventory.roots
         ]
         text += f"; ca/ contains {', '.join(others)}" if others else ""
     else:
-        present = "ca/ contains no root" if not store.generations("root") else "ca/ contains a sandbox"
-        text = f"{_listed(missing)} is missing: {missing[0].evidence} shows it, and {present}"
+        present = "ca/ contains a sandbox" if store.generations("root") else "ca/ contains no root"
+        text = f"{_joined(missing)} is missing: {missing[0].evidence} shows it, and {present}"
     if inventory.sandbox:
         text += "; sandbox: true is refused"
     hint = str(RESTORE)
@@ -125,17 +133,18 @@ def has_named_root(inventory: Inventory, store: Store) -> bool:
     return any(_fingerprint_of(store, name) in inventory.roots for name in store.generations("root"))
 
 
-def _listed(missing: tuple[MissingRoot, ...] | list[MissingRoot]) -> str:
+def _joined(missing: Sequence[MissingRoot]) -> str:
     return ", ".join(root.text for root in missing)
 
 
 def _files_of_old_ca(inventory: Inventory, store: Store) -> str:
-    """Return the files that show that there was a CA or contain its secrets, as text."""
-    items = [store.home / RESTORING, *sorted(store.home.glob(f"{BEFORE_RESTORE}*"))]
-    items = [store.ca, store.build, *items, store.home / inventory.secrets.file]
-    existing = [f"{store.shown(path)}{'/' if path.is_dir() else ''}" for path in items if path.exists()]
-    existing = ["`roots:` in pki.yaml", *existing] if inventory.roots else existing
-    return ", ".join(existing if inventory.ledger == "sqlite" else [*existing, "the database of `ledger:` in pki.yaml"])
+    """Return, as text, the files that show that there was a CA, or that contain its secrets."""
+    restore_folders = [store.home / RESTORING, *sorted(store.home.glob(f"{BEFORE_RESTORE}*"))]
+    paths = [store.ca, store.build, *restore_folders, store.home / inventory.secrets.file]
+    items = ["`roots:` in pki.yaml"] if inventory.roots else []
+    items += [f"{store.shown(path)}{'/' if path.is_dir() else ''}" for path in paths if path.exists()]
+    items += [] if inventory.ledger == "sqlite" else ["the database of `ledger:` in pki.yaml"]
+    return ", ".join(items)
 
 
 # -- what shows a root ------------------------------------------------------------------------------------------------
@@ -180,17 +189,13 @@ def _leaves(store: Store) -> Iterator[MissingRoot]:
 def _delivered(store: Store, organisation: str) -> Iterator[MissingRoot]:
     """Yield the issuers of our own certificates in releases and on folder hosts.
 
-    Only those with the organisation of the project count: a template may contain any other certificate.
+    Only issuers with the organisation of the project count, because a template may contain any other certificate.
     """
     for folder in ("release", "history", "hosts"):
         for path in sorted((store.build / folder).rglob("*")):
-            certificates = _certificates(path)
-            ours = [
-                certificate
-                for certificate in certificates
-                if organisation in _values(certificate.issuer, NameOID.ORGANIZATION_NAME)
-            ]
-            yield from _issuers([certificate.issuer for certificate in ours], store.shown(path))
+            issuers = [certificate.issuer for certificate in _certificates(path)]
+            own_issuers = [name for name in issuers if organisation in _values(name, NameOID.ORGANIZATION_NAME)]
+            yield from _issuers(own_issuers, store.shown(path))
 
 
 def _roots(certificates: list[x509.Certificate], shown: str, name: str = "") -> Iterator[MissingRoot]:
@@ -200,7 +205,7 @@ def _roots(certificates: list[x509.Certificate], shown: str, name: str = "") -> 
 
 
 def _issuers(names: list[x509.Name], shown: str) -> Iterator[MissingRoot]:
-    """Yield a root for each issuer name of ours; its own name is known only where the root is the issuer."""
+    """Yield a root for each issuer that is a CA of this program. The name of the root is known only if it is the issuer."""
     for name in names:
         common_name = _common_name(name)
         if CA_NAME.search(common_name) and SANDBOX not in name.rfc4514_string():

@@ -60,11 +60,19 @@ class Project:
     passphrases: Passphrases
     evidence: Callable[[Project], Evidence] | None = None  # other clocks, to confirm ours; default: only the kernel's
     run: RunState = field(default_factory=RunState)
+    upgrades_ledger: bool = False
     _at_end: list[Endable] = field(default_factory=list, init=False)
 
     @classmethod
-    def open(cls, home: Path, now: datetime, evidence: Callable[[Project], Evidence] | None = None) -> Project:
-        """Open the project in the folder `home`.
+    def open(
+        cls,
+        home: Path,
+        now: datetime,
+        evidence: Callable[[Project], Evidence] | None = None,
+        *,
+        upgrades_ledger: bool = False,
+    ) -> Project:
+        """Open the project in the folder `home`; upgrade the ledger of an older version first, or not before it is written.
 
         Raises InventoryError with every fault in pki.yaml, and PkiError where another account owns the project, or a
         newer program has changed it in a way that this one does not know.
@@ -81,7 +89,9 @@ class Project:
         store = Store(home)
         if config.ledger.startswith("postgresql"):
             remove_from_environment([LIBPQ_PASSWORD])
-        return cls(config, store, now, cache, Passphrases(store, config.secrets), evidence)
+        return cls(
+            config, store, now, cache, Passphrases(store, config.secrets), evidence, upgrades_ledger=upgrades_ledger
+        )
 
     @cached_property
     def clock(self) -> ClockGuard:
@@ -97,7 +107,7 @@ class Project:
     @cached_property
     def authorities(self) -> Authorities:
         """Return the certificates of the authorities, and their pre-signed CRLs."""
-        return Authorities(self.inventory, self.store, self.now, self._recorded_certificates, self.clock.has_ended)
+        return Authorities(self.inventory, self.store, self.now, self._recorded_certificates, self.clock.has_passed)
 
     @cached_property
     def roots(self) -> RootCheck:
@@ -114,6 +124,7 @@ class Project:
             self.clock.check,
             lambda: self.roots.check(),  # noqa: PLW0108 - the roots need the authorities
             lambda: self.authorities,
+            self.upgrades_ledger,
         )
 
     @property
@@ -169,16 +180,16 @@ class Project:
         self._at_end.append(resource)
         return resource
 
-    def close(self, *, settled: bool) -> None:
+    def close(self, *, run_succeeded: bool) -> None:
         """Close the ledger and cache what the next run needs of it.
 
-        `settled`: the run succeeded, so every event in the ledger has been acted on. Revocations, decisions and the
+        `run_succeeded` means that the run acted on every event in the ledger. Revocations, decisions and the
         last event are cached, because every process that deploys would have to open the ledger for them.
         """
         self.revocations.remember()
         self.host_decisions.remember()
         if self.ledger_view.has_ledger:
-            self.ledger_view.remember_state(settled=settled)
+            self.ledger_view.remember_state(run_succeeded=run_succeeded)
         if self.ledger_view.is_open:
             self.ledger_view.last_event()  # this caches it
         self.ledger_view.close()

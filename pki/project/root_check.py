@@ -17,7 +17,7 @@ from pki.project.missing_roots import MissingRoot, find_missing, has_named_root,
 
 @dataclass
 class RootCheck:
-    """Whether a root is missing in `ca/`: then nothing may be signed, and no ledger may be created."""
+    """Decides whether a root is missing in `ca/`. If one is, nothing may be signed, and no ledger may be created."""
 
     inventory: Inventory
     store: Store
@@ -28,23 +28,21 @@ class RootCheck:
     def missing(self) -> tuple[MissingRoot, ...]:
         """Return the roots that pki.yaml names, or that `build/` shows, and that `ca/` does not contain.
 
-        Under `sandbox: true` also those under which real hosts were deployed.
+        With `sandbox: true`, returns also the roots under which real hosts were deployed.
         """
         missing = find_missing(self.inventory, self.store)
         if missing:  # a root with a damaged file is not missing if the ledger has a copy
             missing = tuple(root for root in missing if root.fingerprint not in self._recovered_roots())
         if missing or not self.inventory.sandbox:
             return missing
-        folder = str(self.store.receipt("x").parent)
-        rows = self.cache.cached(
-            "roots of real hosts",
-            "",
-            [folder],
-            lambda: [
-                (root.name, root.fingerprint, root.evidence) for root in roots_in_receipts(self.store, real_hosts=True)
-            ],
-        )
-        return tuple(MissingRoot(*row) for row in rows)
+        folder = str(self.store.receipt("any-host").parent)
+        rows = self.cache.cached("roots of real hosts", "", [folder], self._rows_of_real_hosts)
+        return tuple(MissingRoot(name, fingerprint, evidence) for name, fingerprint, evidence in rows)
+
+    def _rows_of_real_hosts(self) -> list[tuple[str, str, str]]:
+        """Return the roots of real hosts as JSON stores them."""
+        roots = roots_in_receipts(self.store, real_hosts=True)
+        return [(root.name, root.fingerprint, root.evidence) for root in roots]
 
     @property
     def is_older(self) -> bool:
@@ -61,12 +59,10 @@ class RootCheck:
         """Return the SHA-256 of the roots whose file is damaged and whose certificate the ledger has."""
         fingerprints = set[str]()
         for name in self.store.generations("root"):
-            with suppress(PkiError):
-                fingerprints |= (
-                    {root.fingerprint}
-                    if (root := self.authorities.generation(name)) and name in self.authorities.recovered
-                    else set()
-                )
+            with suppress(PkiError):  # the ledger has no copy either
+                root = self.authorities.generation(name)  # fills `recovered`
+                if root and name in self.authorities.recovered:
+                    fingerprints.add(root.fingerprint)
         return fingerprints
 
     def check(self) -> None:
@@ -74,7 +70,8 @@ class RootCheck:
         if self.missing:
             raise refusal(self.missing, self.inventory, self.store)
         for name in self.store.generations("root") if self.inventory.sandbox else ():
-            if (root := self.authorities.generation(name)) and not root.is_sandbox:
+            root = self.authorities.generation(name)
+            if root and not root.is_sandbox:
                 raise PkiError(
                     f"pki.yaml says sandbox: true, and {name} in ca/ (SHA-256 {root.fingerprint}) is not a sandbox root",
                     "remove sandbox: true from pki.yaml; a sandbox needs its own folder: ./run invoke init DIR",

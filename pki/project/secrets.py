@@ -1,7 +1,7 @@
 """Read and store the passphrases of keys.
 
-Each comes from the source that pki.yaml names for it; without a source it is in the secrets file, where generated ones
-are stored.
+pki.yaml may name a source for each passphrase. A passphrase without a source is in the secrets file, where the program
+also stores the passphrases that it generates.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pki.config.secret_sources import Secrets, SecretSource
 from pki.project.layout import Store
 
 EXPECTED = f"expected lines such as server-1: PASSPHRASE; if it is damaged: {RESTORE}"
-NEW = ".new"  # suffix of a name: the new passphrase of a key while it is changed
+NEW = ".new"  # suffix of a name in the secrets file: the new passphrase of a key while it is being changed
 COMMAND_TIMEOUT = 60  # seconds
 
 
@@ -73,7 +73,7 @@ class Passphrases:
         return self._config.source(name) is not None
 
     def is_interactive(self, name: str) -> bool:
-        """Return whether a passphrase must be typed or can be read only once; checks that only read then skip it."""
+        """Return whether a passphrase must be typed, or can be read only once. Checks skip such a passphrase."""
         source = self._config.source(name)
         return source is not None and (source.prompt is not None or source.fd is not None)
 
@@ -93,7 +93,7 @@ class Passphrases:
         return self.candidates(name)[0] if self.is_elsewhere(name) else None
 
     def new(self, name: str) -> str:
-        """Return the passphrase for a new key: from its source, else one that is generated (160 bits) and stored first.
+        """Return the passphrase for a new key: from its source, else generated (160 bits) and stored before it is returned.
 
         Raises PkiError when the secrets file is lost.
         """
@@ -102,8 +102,9 @@ class Passphrases:
         with self._layout.turn("secrets.lock"):
             stored = self.stored()
             if name not in stored:
-                if fault := self.fault([path.parent.name for path in self._keys()]):
-                    raise fault  # a new file would be in the way of restoring the lost one
+                fault = self.fault([path.parent.name for path in self._keys()])
+                if fault:
+                    raise fault  # a new file would be in the way of restoring the lost file
                 stored = self._save({name: secrets.token_hex(20)})
             return stored[name]
 
@@ -113,10 +114,11 @@ class Passphrases:
         `key` is the name of the key in the message, where there is only one.
         """
         in_file = [name for name in names if not self.is_elsewhere(name)]
-        if not in_file or (self._file.is_file() and (filesystem.mode_of(self._file) or 0) & 0o077):  # `stored` raises
+        is_exposed = self._file.is_file() and (filesystem.mode_of(self._file) or 0) & 0o077
+        if not in_file or is_exposed:  # an exposed file has its own error, which `stored` raises
             return None
         try:
-            stored = self._read()[1]
+            _, stored = self._read()
         except PkiError as error:
             return error
         missing = [name for name in in_file if not {name, name + NEW} & stored.keys()]
@@ -141,7 +143,8 @@ class Passphrases:
 
         Raises PkiError when other users can read the file, as ssh does for its keys.
         """
-        return {name: value for name, value in self._read()[1].items() if isinstance(value, str) and value}
+        _, entries = self._read()
+        return {name: value for name, value in entries.items() if isinstance(value, str) and value}
 
     def save(self, changes: Mapping[str, str | None]) -> None:
         """Write passphrases into the secrets file, and remove those that are None, in one rename."""
@@ -165,6 +168,7 @@ class Passphrases:
         return self.stored()
 
     def _read(self) -> tuple[str, dict[str, object]]:
+        """Return the text of the secrets file, and its entries."""
         name = self._config.file
         data = _private(self._file, name) or b""
         try:
@@ -221,8 +225,8 @@ class Passphrases:
         assert source.fd is not None
         try:
             if stat.S_ISREG(os.fstat(source.fd).st_mode):
-                return os.pread(source.fd, 1 << 16, 0)
-            self._is_alone(source)
+                return os.pread(source.fd, 1 << 16, 0)  # from its start: another process may have read it
+            self._require_single_process(source)
             with os.fdopen(os.dup(source.fd), "rb") as stream:
                 return stream.readline()
         except OSError as error:
@@ -231,7 +235,7 @@ class Passphrases:
             ) from None
 
     def _typed(self, name: str) -> str:
-        self._is_alone(SecretSource(prompt="true"))
+        self._require_single_process(SecretSource(prompt="true"))
         typed = ask_secretly(f"passphrase of {name}: ")
         if typed is None:
             raise PkiError(
@@ -240,7 +244,8 @@ class Passphrases:
             )
         return typed
 
-    def _is_alone(self, source: SecretSource) -> None:
+    def _require_single_process(self, source: SecretSource) -> None:
+        """Raise PkiError in a forked process: two processes cannot read the same terminal or pipe."""
         if os.getpid() != self._process:
             raise PkiError(
                 f"{source.description}: can be read only once, and doit -n uses several processes",

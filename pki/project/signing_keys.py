@@ -22,7 +22,7 @@ class SigningKeys:
     keys: KeyRing
     check_clock: Callable[[], None]
     check_ledger: Callable[[], None]
-    _signing: dict[str, bool] = field(default_factory=dict)
+    _can_sign: dict[str, bool] = field(default_factory=dict)
 
     def issuer(self, authority: str) -> Issuer:
         """Return the signing generation of an authority with its key.
@@ -48,12 +48,12 @@ class SigningKeys:
     def can_sign(self, name: str) -> bool:
         """Return whether the key of a generation can be decrypted.
 
-        A passphrase from a source other than the secrets file is not read: then the answer is whether the file looks
+        A passphrase from a source other than the secrets file is not read. The answer is then whether the key file looks
         intact.
         """
-        if name not in self._signing:
-            self._signing[name] = self._opens(name)
-        return self._signing[name]
+        if name not in self._can_sign:
+            self._can_sign[name] = self._opens(name)
+        return self._can_sign[name]
 
     def _opens(self, name: str) -> bool:
         generation = self.authorities.generation(name)

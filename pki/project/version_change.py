@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from pki import __version__
 from pki.common import state_format
@@ -22,19 +22,19 @@ UPGRADING = "read Upgrading in CHANGELOG.md, then: ./run doit"
 
 
 def begin(store: Store) -> None:
-    """Record the format before anything else is created in a new project: so a later run does not take it for an older one."""
+    """Record the format before anything else is created in a new project. A later run then knows that it is not older."""
     if state_format.read(store.ca) is None and not keeps_templates(store):
         state_format.record(store.ca, _current(keeps=False))
 
 
 def is_recorded(inventory: Inventory, store: Store) -> bool:
-    """Return whether this format is recorded: from then on, a template that is no longer there does not count as lacking."""
+    """Return whether this format is recorded. From then on, a template that is gone does not count as missing."""
     state = state_format.read(store.ca)
     return state is not None and state.format >= state_format.FORMAT and not unrecorded(inventory, store)
 
 
 def record(inventory: Inventory, store: Store) -> bool:
-    """Record the format and this version at the beginning of a run, unless they are recorded; return whether it did."""
+    """Record the format and this version at the beginning of a run. Return False if they were recorded already."""
     state = state_format.read(store.ca)
     is_older = state is None or state.format < state_format.FORMAT
     lacks_templates = inventory.templates is not None and keeps_templates(store)
@@ -70,7 +70,7 @@ def notices(inventory: Inventory, store: Store, templates: TemplateFolders) -> I
         text = f"the last run was by a version before 0.2.0, this is {__version__}; what is to do may follow from that"
         yield Notice("doit-pki", text, UPGRADING)
     if names := unrecorded(inventory, store):
-        text = f"the project lacks {_listed(names)} of the program, and keeps its own: doit lists them as templates.without"
+        text = f"the project lacks {_counted_names(names)} of the program, and keeps its own: doit lists them as templates.without"
         yield Notice("pki.yaml", text, str(here("invoke", "templates.list")))
 
 
@@ -93,14 +93,14 @@ def _template_notices(templates: TemplateFolders, before: Mapping[str, str]) -> 
     show = str(here("invoke", "templates.list"))
     if new:
         without = f"not for this project: templates: {{without: [{', '.join(new)}]}} in pki.yaml"
-        yield Notice("templates", f"the program has {_listed(new)} more", without)
+        yield Notice("templates", f"the program has {_counted_names(new)} more", without)
     if changed:
-        yield Notice("templates", f"the program changed {_listed(changed)}", show)
+        yield Notice("templates", f"the program changed {_counted_names(changed)}", show)
     if removed:
-        yield Notice("templates", f"the program no longer has {_listed(removed)}", show)
+        yield Notice("templates", f"the program no longer has {_counted_names(removed)}", show)
 
 
-def _listed(names: tuple[str, ...] | list[str]) -> str:
+def _counted_names(names: Sequence[str]) -> str:
     """Return the number of some templates, and the first names."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     count = f"{len(names)} template{'s' if len(names) > 1 else ''}"

@@ -9,8 +9,8 @@ from datetime import time, timedelta
 from pathlib import Path
 
 from pki.common.errors import PkiError
+from pki.config.delivery_window import is_in_window
 from pki.config.model import Inventory
-from pki.config.time_fields import is_in_window
 
 DEFAULT_TIMES = ("06:00",)
 DELAYS = tuple(timedelta(minutes=minutes) for minutes in (15, 5, 1))

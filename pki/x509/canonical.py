@@ -33,7 +33,7 @@ def split_bundle(bundle: bytes) -> dict[str, bytes]:
     key, _, rest = bundle.partition(BEGIN)
     leaf, _, chain = rest.partition(BEGIN)
     parts = {"cert.pem": BEGIN + leaf, "chain.pem": BEGIN + chain}
-    if key:
+    if key:  # without a key, the bundle itself is fullchain.pem
         parts |= {"key.pem": key, "fullchain.pem": BEGIN + rest}
     return parts
 
@@ -82,8 +82,9 @@ def _is_readable(certificate: x509.Certificate) -> bool:
 
 def read_first_certificate(data: bytes) -> x509.Certificate | None:
     """Return the first certificate of a PEM file with any sections, or None if it has none or the first is damaged."""
-    _, mark, rest = data.partition(BEGIN)
-    return read_certificate(mark + rest.partition(BEGIN)[0]) if mark else None
+    _, begin, rest = data.partition(BEGIN)
+    first, _, _ = rest.partition(BEGIN)
+    return read_certificate(begin + first) if begin else None
 
 
 def read_key(data: bytes) -> PrivateKeyTypes | None:

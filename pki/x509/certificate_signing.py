@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -20,7 +21,14 @@ from pki.common.errors import PkiError
 from pki.x509.keys import PrivateKey, key_kind, signature_hash
 from pki.x509.profiles import Extensions
 
-SECOND = timedelta(seconds=1)
+SECOND = timedelta(seconds=1)  # notAfter is inclusive
+
+
+class Validity(NamedTuple):
+    """notBefore and notAfter of a certificate, both inclusive (RFC 5280 §4.1.2.5)."""
+
+    not_before: datetime
+    not_after: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +47,25 @@ def subject_name(organisation: str, common_name: str) -> x509.Name:
     return x509.Name(attributes)
 
 
-def validity_dates(now: datetime, lifetime: timedelta, issuer: x509.Certificate | None) -> tuple[datetime, datetime]:
-    """Return notBefore and notAfter of a certificate that is issued `now`.
+def validity_dates(now: datetime, lifetime: timedelta, issuer: x509.Certificate | None) -> Validity:
+    """Return the dates of a certificate that is issued `now`.
 
-    Both dates are inclusive (RFC 5280 §4.1.2.5). notBefore is back-dated for hosts with slow clocks; both dates are
-    within the validity of `issuer` (None for a root).
+    notBefore is back-dated for hosts whose clock is behind. Both dates are within the validity of `issuer`, which is None
+    for a root.
     """
-    dates = (issuer.not_valid_before_utc, issuer.not_valid_after_utc) if issuer is not None else None
-    return validity_dates_within(now, lifetime, dates)
+    if issuer is None:
+        return validity_dates_within(now, lifetime, None)
+    return validity_dates_within(now, lifetime, Validity(issuer.not_valid_before_utc, issuer.not_valid_after_utc))
 
 
-def validity_dates_within(
-    now: datetime, lifetime: timedelta, issuer: tuple[datetime, datetime] | None
-) -> tuple[datetime, datetime]:
-    """Return notBefore and notAfter as `validity_dates` does, given only the dates of the issuer."""
-    start = now - backdate(lifetime)
-    if issuer is not None:
-        start = max(start, issuer[0])
-    end = start + lifetime - SECOND
-    return start, min(end, issuer[1]) if issuer is not None else end
+def validity_dates_within(now: datetime, lifetime: timedelta, issuer: tuple[datetime, datetime] | None) -> Validity:
+    """Return the dates of a certificate as `validity_dates` does; `issuer` are notBefore and notAfter of the issuer."""
+    not_before = now - backdate(lifetime)
+    if issuer is None:
+        return Validity(not_before, not_before + lifetime - SECOND)
+    issuer_not_before, issuer_not_after = issuer
+    not_before = max(not_before, issuer_not_before)
+    return Validity(not_before, min(not_before + lifetime - SECOND, issuer_not_after))
 
 
 def sign_certificate(
@@ -93,14 +101,15 @@ def draft_certificate(
     RFC 5280 §4.1.2.4: the issuer is byte for byte the subject of the parent, so it is never rebuilt from text.
     RFC 5280 §4.2.1.1 and §4.2.1.2: the key identifiers are never critical; a root needs no authority key identifier.
     """
+    not_before, not_after = dates
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(parent.subject if parent else name)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(dates[0])
-        .not_valid_after(dates[1])
+        .not_valid_before(not_before)
+        .not_valid_after(not_after)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
     if parent is not None:
@@ -118,7 +127,7 @@ def verify_certificate(signed: x509.Certificate, issuer: x509.Certificate) -> No
         raise PkiError(
             f"{signed.subject.rfc4514_string()}: the signing key does not belong to the issuer's certificate"
         ) from None
-    _ = signed.extensions
+    _ = signed.extensions  # cryptography parses them on first use
 
 
 def key_identifier(ca: x509.Certificate) -> bytes:

@@ -24,7 +24,7 @@ def sign_crl(
 ) -> x509.CertificateRevocationList:
     """Sign one CRL with its `number` and dates (UTC, whole seconds).
 
-    `unchanged` are parsed entries of the issuer's previous CRL; reusing them is faster than building them again.
+    `unchanged` are parsed entries of the issuer's previous CRL. To reuse them is faster than to build them again.
     Raises PkiError if the result does not verify against its issuer.
     """
     draft = draft_crl(issuer.certificate, number, this_update, next_update, entries, unchanged)
@@ -53,7 +53,7 @@ def draft_crl(
         .last_update(this_update)
         .next_update(next_update)
     )
-    with suppress(x509.ExtensionNotFound):
+    with suppress(x509.ExtensionNotFound):  # raised for an adopted CA without a subject key identifier
         draft = draft.add_extension(authority_key_identifier(ca), critical=False)
     return draft.add_extension(x509.CRLNumber(number), critical=False)
 
@@ -65,20 +65,20 @@ def verify_crl(signed: x509.CertificateRevocationList, ca: x509.Certificate) -> 
 
 
 def _revoked(entries: Iterable[CrlEntry]) -> list[x509.RevokedCertificate]:
-    """Build the entries of a CRL. Shares the builder of equal reasons and dates, which makes a large CRL faster."""
+    """Build the entries of a CRL. Entries with equal reason and date share a builder, which makes a large CRL faster."""
     by_reason: dict[str, x509.RevokedCertificateBuilder] = {}
-    revoked, last, dated = list[x509.RevokedCertificate](), None, x509.RevokedCertificateBuilder()
+    revoked, last, builder = list[x509.RevokedCertificate](), None, x509.RevokedCertificateBuilder()
     for entry in entries:
         if last is None or (last.reason, last.revoked_at) != (entry.reason, entry.revoked_at):
             if entry.reason not in by_reason:
-                by_reason[entry.reason] = _reasoned(entry.reason)
-            dated = by_reason[entry.reason].revocation_date(entry.revoked_at)
-        revoked.append(dated.serial_number(entry.serial).build())
+                by_reason[entry.reason] = _builder_with_reason(entry.reason)
+            builder = by_reason[entry.reason].revocation_date(entry.revoked_at)
+        revoked.append(builder.serial_number(entry.serial).build())
         last = entry
     return revoked
 
 
-def _reasoned(reason: str) -> x509.RevokedCertificateBuilder:
+def _builder_with_reason(reason: str) -> x509.RevokedCertificateBuilder:
     """Return a builder with the reason (RFC 5280 §5.3.1: not critical, and absent if it is `unspecified`)."""
     builder = x509.RevokedCertificateBuilder()
     if reason == x509.ReasonFlags.unspecified.value:

@@ -7,6 +7,7 @@ signature only proves that the device has the private key, so an old hash is no 
 from __future__ import annotations
 
 from base64 import b64decode
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -23,6 +24,14 @@ OTHERS = {b"PRIVATE KEY-----": "a private key", b"BEGIN CERTIFICATE-----": "a ce
 BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 SEQUENCE, INTEGER = 0x30, 0x02
 MAKE_AGAIN = "make the request again on the device: openssl req -new -key KEY -out REQUEST"
+
+
+class _DeviceRequest(NamedTuple):
+    """A request with its version set to 0 (v1, the only one: RFC 2986 §4.1), the version that it had, and its key."""
+
+    request: x509.CertificateSigningRequest
+    version: int
+    key: CertificatePublicKeyTypes
 
 
 def read_device_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
@@ -45,17 +54,16 @@ def read_device_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
 
 def read_unverified_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
     """Return the public key of a request without verifying its signature. Raises PkiError if it cannot be read."""
-    return _read(data, name)[2]
+    return _read(data, name).key
 
 
-def _read(data: bytes, name: str) -> tuple[x509.CertificateSigningRequest, int, CertificatePublicKeyTypes]:
-    """Return the request with its version set to 0 (v1, the only one: RFC 2986 §4.1), its own version, and its key."""
+def _read(data: bytes, name: str) -> _DeviceRequest:
     der = bytearray(_der(data, name))
     try:
-        place = _version_place(der)
-        version, der[place] = der[place], 0
+        offset = _version_offset(der)
+        version, der[offset] = der[offset], 0
         request = x509.load_der_x509_csr(bytes(der))
-        return request, version, request.public_key()
+        return _DeviceRequest(request, version, request.public_key())
     except (*UNREADABLE, IndexError):
         kind = "" if data.startswith(bytes([SEQUENCE])) else "PEM "
         raise PkiError(f"{name}: not a {kind}certificate request that can be read", MAKE_AGAIN) from None
@@ -80,22 +88,28 @@ def _der(data: bytes, name: str) -> bytes:
         raise PkiError(f"{name}: not a PEM certificate request: its base64 is damaged", "copy the file again") from None
 
 
-def _version_place(der: bytearray) -> int:
+def _version_offset(der: bytearray) -> int:
     """Return the offset of the version number: the first value in the inner one of two sequences (RFC 2986 §4.2)."""
-    place = 0
+    offset = 0
     for _ in range(2):
-        if der[place] != SEQUENCE:
+        if der[offset] != SEQUENCE:
             raise ValueError("no sequence")
-        place += 2 + (der[place + 1] & 0x7F if der[place + 1] & 0x80 else 0)
-    if der[place : place + 2] != bytes([INTEGER, 1]) or der[place + 2] > 2:
+        offset += _header_size(der, offset)
+    if der[offset : offset + 2] != bytes([INTEGER, 1]) or der[offset + 2] > 2:
         raise ValueError("no version")
-    return place + 2
+    return offset + 2
+
+
+def _header_size(der: bytearray, offset: int) -> int:
+    """Return the size of the type and length of a DER value (X.690 §8.1.3)."""
+    is_long_form = der[offset + 1] & 0x80
+    return 2 + (der[offset + 1] & 0x7F if is_long_form else 0)
 
 
 def _verify(request: x509.CertificateSigningRequest, version: int, key: CertificatePublicKeyTypes) -> None:
     """Raise InvalidSignature unless `key` signed the request with its own version number."""
     signed, signature = bytearray(request.tbs_certrequest_bytes), request.signature
-    signed[2 + (signed[1] & 0x7F if signed[1] & 0x80 else 0) + 2] = version
+    signed[_header_size(signed, 0) + 2] = version  # after type and length of the version
     message = bytes(signed)
     if isinstance(key, ed25519.Ed25519PublicKey):
         key.verify(signature, message)

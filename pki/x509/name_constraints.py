@@ -10,22 +10,22 @@ from cryptography import x509
 
 from pki.config.ip_addresses import UNUSED_IPV4, UNUSED_IPV6, IpNetwork, is_address
 
-NO_IPV4 = IPv4Network("0.0.0.0/0")
-NO_IPV6 = IPv6Network("::/0")
+ALL_IPV4 = IPv4Network("0.0.0.0/0")
+ALL_IPV6 = IPv6Network("::/0")
 
 
 def build_name_constraints(domains: Sequence[str], addresses: Sequence[IpNetwork]) -> x509.NameConstraints:
     """Return name constraints that permit `domains` with their subdomains, `addresses`, and no other address in use.
 
-    RFC 5280 §4.2.1.10: a type of name without a subtree is unrestricted. GnuTLS treats IPv4 and IPv6 as two types, so a
-    subtree of each is always there. A family that is not wanted gets an unused block instead of an exclusion: JDK 17
-    crashes on an excluded ::/0 beside permitted IPv4 networks, and refuses every address on an excluded 0.0.0.0/0 beside
-    permitted IPv6 networks. With no addresses at all, both families are excluded; the two JDK faults occur only beside a
-    permitted network.
+    RFC 5280 §4.2.1.10: a type of name without a subtree is unrestricted. GnuTLS treats IPv4 and IPv6 as two types, so
+    there is always a subtree of each. If only one of the two has permitted networks, the other one gets an unused block
+    instead of an exclusion. The reason is JDK 17: it crashes on an excluded ::/0 beside permitted IPv4 networks, and
+    refuses every address on an excluded 0.0.0.0/0 beside permitted IPv6 networks. Without any permitted network, JDK 17
+    has neither fault, and both are excluded.
     """
     permitted: list[x509.GeneralName] = [x509.DNSName(domain) for domain in domains]
     if not addresses:
-        return x509.NameConstraints(permitted, [x509.IPAddress(NO_IPV4), x509.IPAddress(NO_IPV6)])
+        return x509.NameConstraints(permitted, [x509.IPAddress(ALL_IPV4), x509.IPAddress(ALL_IPV6)])
     versions = {network.version for network in addresses}
     unused = (UNUSED_IPV4, UNUSED_IPV6)
     blocks = [*addresses, *(network for network in unused if network.version not in versions)]

@@ -102,10 +102,10 @@ def is_whole(pem: bytes) -> bool:
         der = base64.b64decode(b"".join(block[2].split()), validate=True)
     except binascii.Error:
         return False
-    return _length(der) == len(der)
+    return _encoded_length(der) == len(der)
 
 
-def _length(der: bytes) -> int:
+def _encoded_length(der: bytes) -> int:
     """Return the length in bytes of a DER SEQUENCE with its header (X.690 §8.1.3); 0 for anything else."""
     if len(der) < 2 or der[0] != 0x30:
         return 0

@@ -29,8 +29,9 @@ PURPOSE: dict[str, ObjectIdentifier] = {
 def root_extensions() -> Extensions:
     """Return the extensions of a root.
 
-    RFC 5280 §4.2.1.9 and §4.2.1.3: basic constraints and key usage of a CA are critical. With a path
-    length of 1, every chain through its cross-certificate for a new root would be too long.
+    Basic constraints and key usage of a CA are critical (RFC 5280 §4.2.1.9, §4.2.1.3). There is no path length, because
+    a root may later cross-sign a new root. The path is then: old root, cross-certificate, intermediate, leaf. It has two
+    CAs below the old root, and a path length of 1 would allow only one.
     """
     return [
         (x509.BasicConstraints(ca=True, path_length=None), True),

@@ -46,7 +46,8 @@ def find_weakness(key: CertificatePublicKeyTypes) -> str:
     """
     if isinstance(key, rsa.RSAPublicKey):
         numbers = key.public_numbers()
-        if fault := _exponent_fault(numbers.e):
+        fault = _exponent_fault(numbers.e)
+        if fault:
             return fault
         if import_module("gmpy2").is_prime(numbers.n):
             return "its modulus is a prime, so its private key can be computed"
@@ -63,8 +64,10 @@ def _exponent_fault(exponent: int) -> str:
             f"its exponent is {exponent}, expected at least {LEAST_EXPONENT}: that is stricter than the CA/B rule, "
             "which permits 3 and recommends 65537 (BR 6.1.6)"
         )
-    if exponent % 2 == 0 or exponent >= MOST_EXPONENT:
-        return f"its exponent is {'even' if exponent % 2 == 0 else 'longer than 256 bits'}, expected {LEAST_EXPONENT}"
+    if exponent % 2 == 0:
+        return f"its exponent is even, expected {LEAST_EXPONENT}"
+    if exponent >= MOST_EXPONENT:
+        return f"its exponent is longer than 256 bits, expected {LEAST_EXPONENT}"
     return ""
 
 

@@ -92,7 +92,7 @@ def test_a_settled_ledger_is_not_asked_about_it_until_it_is_replaced(
 ) -> None:
     made(kept, 149)
     project = kept.project(149)
-    project.close(settled=True)
+    project.close(run_succeeded=True)
     project.cache.save(whole=False)
     with monkeypatch.context() as patch:
         patch.setattr(Database, "_open", lambda _: pytest.fail("was opened"))

@@ -43,7 +43,7 @@ def shared_project(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -
 def project(shared_project: Home) -> Iterator[Project]:
     opened = shared_project.project()
     yield opened
-    opened.close(settled=False)
+    opened.close(run_succeeded=False)
 
 
 @contextmanager
@@ -102,9 +102,9 @@ def test_a_crl_of_another_ca_of_the_project_is_none_of_this_one(project: Project
 def test_a_crl_that_was_found_sound_is_judged_again_by_whoever_believes_nothing(project: Project) -> None:
     stranger = Issuer(project.authorities.generation("client-1").certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
     good, bad = (crl_by(project, "client-1", by).public_bytes(Encoding.DER) for by in (None, stranger))
-    for again in (False, True):
-        assert crls.Crls(project).signed("client-1", good, again=again) is not None
-    assert crls.Crls(project).signed("client-1", bad, again=True) is None
+    for ignore_cache in (False, True):
+        assert crls.Crls(project).signed("client-1", good, ignore_cache=ignore_cache) is not None
+    assert crls.Crls(project).signed("client-1", bad, ignore_cache=True) is None
     assert crls.Crls(project).signed("client-7", good) is None
 
 
@@ -129,8 +129,8 @@ def test_a_crl_is_made_again_for_its_age_its_number_or_what_it_lists(
 
 def test_a_crl_that_lacks_a_revocation_is_made_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     good = crl_by(project, "client-1")
-    assert judged(project, "client-1", good, missing=1) == [Why.CRL_LACKS]
-    assert judged(project, "client-1", good, missing=0) == []
+    assert judged(project, "client-1", good, missing_revocations=1) == [Why.CRL_LACKS]
+    assert judged(project, "client-1", good, missing_revocations=0) == []
     monkeypatch.setattr(type(project.ledger), "revoked_serials", lambda *_, **__: frozenset({5, 6}))
     assert judged(project, "client-1", good) == [Why.CRL_LACKS]
     both = crl_by(project, "client-1", entries=[CrlEntry(serial, START, "keyCompromise") for serial in (5, 6)])
@@ -148,7 +148,7 @@ def test_how_many_revocations_are_missing_reads_well(project: Project) -> None:
         crl = crl_by(project, "client-1")
         der.write_bytes(crl.public_bytes(Encoding.DER))
         project.store.crl("client-1", "pem").write_bytes(crl.public_bytes(Encoding.PEM))
-        said = [str(crls.Crls(project).stale_reasons("client-1", missing=number)[0]) for number in (1, 2)]
+        said = [str(crls.Crls(project).stale_reasons("client-1", missing_revocations=number)[0]) for number in (1, 2)]
     assert said == ["1 new revocation", "2 new revocations"]
 
 
@@ -227,7 +227,7 @@ def test_an_authority_is_missing_over_or_not_signed_by_its_root(shared_project: 
     ] == [[], [], []]
     later = shared_project.project(days=30 * 365)
     assert codes(ca_state.stale_reasons(later.now, later.authorities, "server")) == [Why.AUTHORITY_EXPIRED]
-    later.close(settled=False)
+    later.close(run_succeeded=False)
     key = keys.new_key("ec-p384")
     ours = project.authorities.issuing("server")
     assert ours
@@ -244,7 +244,7 @@ def test_an_authority_is_missing_over_or_not_signed_by_its_root(shared_project: 
         other = shared_project.project()
         with pytest.raises(PkiError, match=r"cert\.pem: is damaged: its signature is not that of root-1"):
             ca_state.stale_reasons(other.now, other.authorities, "server")
-        other.close(settled=False)
+        other.close(run_succeeded=False)
 
 
 # -- leaves -----------------------------------------------------------------------------------------------------------
@@ -406,7 +406,7 @@ def test_a_certificate_is_renewed_from_its_day_on(
     end = x509.load_pem_x509_certificate(forge.project.store.bundle(wanted).read_bytes().partition(b"-----BEGIN CERT")[2].join([b"-----BEGIN CERT", b""])).not_valid_after_utc  # fmt: skip
     later = shared_project.project(days=(end - before_end - START) / DAY)
     assert codes(certificates.LeafCertificates(later).issue_reasons(wanted)) == expected
-    later.close(settled=False)
+    later.close(run_succeeded=False)
 
 
 def test_a_certificate_from_the_future_is_replaced(shared_project: Home, forge: Forge) -> None:
@@ -415,4 +415,4 @@ def test_a_certificate_from_the_future_is_replaced(shared_project: Home, forge: 
         [Why.NOT_YET_VALID],
         [Why.OTHER_ISSUER, Why.NOT_YET_VALID],
     )
-    early.close(settled=False)
+    early.close(run_succeeded=False)

@@ -373,21 +373,21 @@ def test_a_project_that_init_created_is_backed_up_and_restored(tmp_path: Path, i
     assert home.doit().status == 0
 
 
-@pytest.mark.parametrize("name", [".secrets.yaml", ".private/secrets.yaml", "offline/secrets.yaml"])
+@pytest.mark.parametrize("name", [".device.csr", ".private/device.csr", "offline/device.csr"])
 def test_a_file_that_no_restore_writes_is_refused_before_the_passphrase_is_asked_for(
     home: Home, invoke: Invoke, words: str, name: str
 ) -> None:
     (home.path / name).parent.mkdir(exist_ok=True)
-    (home.path / "secrets.yaml").rename(home.path / name)
-    home.edit("secrets: secrets.yaml", f"secrets: {name}")
+    (home.path / name).write_text("a request")
+    home.edit("clients:\n", f"clients:\n  phone: {{email: phone@lab.internal, request: {name}}}\n")
     before = names(home.path.parent)
     said = invoke("backup", home=home.path)
     assert said.status == 1
     assert said.error.startswith(f"{name}: a backup contains no hidden file and nothing of build/ or offline/"), said
     assert names(home.path.parent) == before
     (home.path / "requests").mkdir()
-    (home.path / name).rename(home.path / "requests/secrets.yaml")
-    home.edit(f"secrets: {name}", "secrets: requests/secrets.yaml")
+    (home.path / name).rename(home.path / "requests/device.csr")
+    home.edit(f"request: {name}", "request: requests/device.csr")
     assert invoke("backup", "--passphrase-file", words, home=home.path).status == 0
 
 
@@ -894,7 +894,7 @@ def test_what_a_published_crl_revokes_comes_back_into_a_project_that_lost_all_el
     for lost in ("ca", "build"):
         shutil.rmtree(home.path / lost)
     assert invoke("restore", str(backup), "--passphrase-file", words, home=home.path, days=90).status == 0
-    assert home.project(90).ledger.revoked_serials(START) == frozenset()
+    assert home.project(90).ledger.revoked_serials(expiring_after=START) == frozenset()
     said = invoke("ledger.recover", "--file", "client-1.crl", home=home.path, days=90)
     assert said.status == 0, said
     report = home.doit(days=90)

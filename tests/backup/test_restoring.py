@@ -231,7 +231,7 @@ def test_a_backup_that_is_older_than_the_newest_root_is_said_to_be(real: RealHom
 
 
 def revoked(home: Home, days: float) -> set[int]:
-    return set(home.project(days).ledger.revoked_serials(START))
+    return set(home.project(days).ledger.revoked_serials(expiring_after=START))
 
 
 @pytest.mark.parametrize("lost", [("ca/root",), ("secrets.yaml", "build"), ("ca/server", "build", "ca/client")])
@@ -250,7 +250,7 @@ def test_revocations_of_the_ledger_that_was_there_are_recovered(
     assert real.doit(days=2).status == 0
     crls = [judges.crls(real.read(f"build/crl/{name}.pem"))[0] for name in ("server-1", "client-1")]
     assert serial in {entry.serial_number for crl in crls for entry in crl}
-    reasons = {one.reason for one in real.project(2).ledger.revoked_entries("client-1", START)}
+    reasons = {one.reason for one in real.project(2).ledger.revoked_entries("client-1", expiring_after=START)}
     assert "keyCompromise" in reasons
 
 

@@ -223,7 +223,7 @@ def test_an_old_generation_serves_until_its_end_beside_the_new_one(real: RealHom
     assert_sound(real)
     report = real.doit(days=500)
     assert report.status == 0, report.failed
-    assert report.made["cert:media"] == "it is not issued by server-2, the current issuer"
+    assert report.made["cert:media"] == "it was not issued by server-2, the current issuer"
     root, two = real.certificate("root-1"), real.certificate("server-2")
     judges.assert_is_ca(two, root, "server", url=URL, domains=["lab.internal"], networks=NETWORKS)
     judges.assert_is_leaf(
@@ -344,7 +344,7 @@ def test_in_every_month_of_several_ladders_the_published_crl_is_newer_than_the_o
             real.ceremony(days=day)
         project = real.project(day)
         crl = crls.Crls(project).due_presigned("root-1")
-        project.close(settled=False)
+        project.close(run_succeeded=False)
         assert crl is not None, day
         assert crl.last_update_utc <= at(day) < crl.next_update_utc
         assert (judges.number(crl), crl.last_update_utc) >= last
@@ -768,7 +768,7 @@ def test_a_wish_is_taken_back_by_asking_anew(real: RealHome) -> None:
     real.ask(RequestOptions(revoke=(("server-1", "keyCompromise"),)), days=30)
     project = real.project(30)
     newest = make_request.RequestPreparation(project).prepare(RequestOptions(crls=True), drop_earlier=True).request
-    project.close(settled=False)
+    project.close(run_succeeded=False)
     assert newest.because == ("new CRLs are requested",)
     assert newest.crl_series[0].revoked == ()
 

@@ -765,7 +765,7 @@ def accept(home: RealHome, folder: Path, spoken: str, days: float = TODAY) -> No
         accept_response.confirm_words(found, words.first(spoken))
         accept_response.ResponseAcceptance(project).store(found)
     finally:
-        project.close(settled=False)
+        project.close(run_succeeded=False)
 
 
 def assert_not_accepted(home: RealHome, folder: Path, spoken: str, days: float = TODAY) -> str:

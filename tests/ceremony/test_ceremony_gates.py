@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from pkilint.validation import ValidationFindingSeverity
 
 from pki.ceremony import checked_signing, drafts, lint, policy, second_opinion
 from pki.ceremony.drafts import CertificateDraft, CrlDraft
@@ -368,6 +370,27 @@ def test_lint_spares_names_of_one_label_and_no_others(root: Issuer) -> None:
     assert lint.findings(signed_by(single, root.key)) == []
     odd = drafted(root, extensions=profiles.intermediate_extensions("server", ("not_a_host",), ()))
     assert lint.findings(signed_by(odd, root.key))
+
+
+def test_each_finding_from_a_warning_on_is_named_with_its_code_and_a_notice_is_none(
+    root: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reported(severity: ValidationFindingSeverity, code: str, message: str | None) -> Any:
+        return SimpleNamespace(finding=SimpleNamespace(severity=severity, code=code), message=message)
+
+    severities = ValidationFindingSeverity
+    result = SimpleNamespace(
+        finding_descriptions=[
+            reported(severities.FATAL, "x.fatal", "cannot be read"),
+            reported(severities.WARNING, "x.warning", None),
+            reported(severities.NOTICE, "x.notice", "is unusual"),
+            reported(severities.ERROR, "x.permitted", "is permitted here"),
+        ]
+    )
+    container = SimpleNamespace(validate=lambda _: [result])
+    monkeypatch.setattr(lint, "_prepared", lambda _: (container, SimpleNamespace(root=None)))
+    signed = signed_by(drafted(root), root.key)
+    assert lint.findings(signed, permitted="x.permitted") == ["x.fatal: cannot be read", "x.warning"]
 
 
 # -- what a root may never be asked -----------------------------------------------------------------------------------

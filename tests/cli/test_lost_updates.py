@@ -109,7 +109,7 @@ def test_a_revocation_that_was_agreed_to_is_not_carried_out_in_a_changed_project
     assert said.status == 1
     assert "pki.yaml: changed since it was read; nothing was revoked\n→ ./run invoke client.revoke admin" in said.error
     assert clients(home) == ["admin", "bob"]
-    assert home.project().ledger.revoked_serials(START) == frozenset()
+    assert home.project().ledger.revoked_serials(expiring_after=START) == frozenset()
 
 
 def test_a_client_without_a_certificate_leaves_a_changed_pki_yaml_too(
@@ -129,7 +129,7 @@ def test_certificates_that_were_issued_after_the_question_are_not_left_out(
     said = invoke(command, "admin", "--reason", "key-compromise", "--yes")
     assert said.status == 1
     assert "admin: its valid certificates are no longer those that were shown; nothing was revoked" in said.error
-    assert home.project().ledger.revoked_serials(START) == frozenset()
+    assert home.project().ledger.revoked_serials(expiring_after=START) == frozenset()
 
 
 def test_a_certificate_that_waited_to_be_renewed_is_not_renewed_once_it_left(
@@ -204,7 +204,7 @@ def test_whoever_was_revoked_gets_no_new_certificate_wherever_the_command_was_ki
     with pytest.raises(KilledError):
         invoke(*REVOKE_ADMIN)
     monkeypatch.undo()
-    assert home.project().ledger.revoked_serials(START) == {before}
+    assert home.project().ledger.revoked_serials(expiring_after=START) == {before}
     home.doit()
     valid = [
         one for one in home.project().revocations.unexpired() if one.artifact == "cert:client-admin" and not one.revoked
@@ -234,7 +234,7 @@ def test_a_revocation_and_that_nothing_replaces_it_are_recorded_together_or_not_
         invoke(*line)
     monkeypatch.undo()
     project = home.project()
-    assert project.ledger.revoked_serials(START) == {serial(home)}
+    assert project.ledger.revoked_serials(expiring_after=START) == {serial(home)}
     assert list(project.revocations.replacement_stopped) == ["cert:client-admin"]
 
 

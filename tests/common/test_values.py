@@ -11,7 +11,7 @@ import pytest
 
 from pki.common import remedies
 from pki.common.errors import ErrorCode, PkiError
-from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
+from pki.common.reasons import PAST, UNCHANGED, Outcome, Reason, Verb, Why
 from pki.common.remedies import Place, at, here
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.monitor.check_result import Finding, Level
@@ -45,6 +45,17 @@ def test_every_reason_has_one_text_and_survives_a_report(why: Why) -> None:
     reason = why(**{name: f"<{name} {{x}}>" for name in names})
     assert all(f"<{name} {{x}}>" in str(reason) for name in names)
     assert Reason.from_json(json.loads(json.dumps(reason.as_json()))) == reason
+
+
+@pytest.mark.parametrize("why", list(PAST))
+def test_what_a_run_mended_is_told_in_the_past_with_the_same_data(why: Why) -> None:
+    fields = {name for _, name, _, _ in string.Formatter().parse(why.value) if name}
+    assert {name for _, name, _, _ in string.Formatter().parse(PAST[why]) if name} == fields
+
+
+def test_a_run_does_not_claim_that_something_is_missing_which_it_made() -> None:
+    missing = Why.MISSING_FILE(file="key.pem")
+    assert (str(missing), str(Outcome(Verb.UPDATED, (missing,)))) == ("key.pem is missing", "key.pem was missing")
 
 
 def test_an_outcome_takes_the_reasons_of_its_run_only_where_it_has_none() -> None:

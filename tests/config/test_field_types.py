@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from pki.config import fields, name_fields, time_fields
+from pki.config import delivery_window, fields, name_fields, time_fields
 
 L63 = "a" * 63
 DAY = timedelta(days=1)
@@ -46,7 +46,7 @@ TAKEN: list[tuple[Any, str, Any]] = [
     (fields.ProbeRoute, "bastion:65535", "bastion:65535"), (fields.ProbeRoute, "bastion", "bastion"),
     (fields.SecretName, "server-2", "server-2"), (fields.SecretName, "backup", "backup"), (fields.SecretName, "legacy", "legacy"),
     (fields.CommandLine, "pass show 'a b'", "pass show 'a b'"),
-    (time_fields.TimeOfDay, "23:59", "23:59"), (time_fields.Window, "22:00-05:00", "22:00-05:00"),
+    (time_fields.TimeOfDay, "23:59", "23:59"), (delivery_window.Window, "22:00-05:00", "22:00-05:00"),
     (fields.Batch, "1", "1"), (fields.Batch, "99999", "99999"), (fields.Batch, "100%", "100%"), (fields.Batch, "20%", "20%"),
     (fields.NotifyName, "notify-phone", "notify-phone"), (fields.MailUser, "a@b", "a@b"), (fields.Account, "first.last", "first.last"),
 ]  # fmt: skip
@@ -93,7 +93,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     *((fields.SecretName, text, "expected file, root, server") for text in ("", "Server", "server_1", "a" * 31)),
     (fields.CommandLine, "", "expected a command line such as"), (fields.CommandLine, "a 'b", "expected a command line (no closing quotation)"),
     *((time_fields.TimeOfDay, text, "expected a time of day") for text in ("24:00", "6:00", "06:60", "06:00:00")),
-    *((time_fields.Window, text, "expected hours such as 22:00-05:00") for text in ("22-05", "22:00", "22:00-24:00", "22:00 - 05:00")),
+    *((delivery_window.Window, text, "expected hours such as 22:00-05:00") for text in ("22-05", "22:00", "22:00-24:00", "22:00 - 05:00")),
     *((fields.Batch, text, "expected a number of hosts") for text in ("0", "100000", "0%", "101%", "-1", "")),
     (fields.NotifyName, "notify_x", "expected the name of a secret"), (fields.MailUser, "a b", "expected a user name"), (fields.MailUser, "a" * 201, "expected a user name"),
 ]  # fmt: skip

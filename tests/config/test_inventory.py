@@ -816,6 +816,16 @@ def test_a_source_that_is_none_is_a_fault_that_quotes_nothing_secret(tmp_path: P
     assert faults(tmp_path, edited(("secrets: secrets.yaml", f"secrets: {said}"))) == [f"pki.yaml:8: secrets.{fault}"]
 
 
+@pytest.mark.parametrize("file", [".secrets.yaml", "build/secrets.yaml", "offline/x/secrets.yaml"])
+@pytest.mark.parametrize("key", ["{}", "{{file: {}}}", "{{server: {{file: {}}}}}"])
+def test_a_file_with_passphrases_is_where_a_backup_contains_it(tmp_path: Path, key: str, file: str) -> None:
+    text = edited(("secrets: secrets.yaml", f"secrets: {key.format(file)}"))
+    fault = f"{file}: a backup contains no hidden file and nothing of build/ or offline/; "
+    assert faults(tmp_path, text) == [
+        f"pki.yaml:8: secrets: {fault}move it to a folder such as requests/, and write its new path here"
+    ]
+
+
 # -- the schema for editors -------------------------------------------------------------------------------------------
 
 KEYWORDS = {

@@ -19,8 +19,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from pki.common.errors import PkiError
 from pki.common.reasons import Verb
+from pki.config.fields import Proxy
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Deploy
+from pki.config.proxies import PROGRAMS
 from pki.deploy import bootstrap, host_session, preflight, process, protocol, release, verification
 from pki.deploy.contact import Contact
 from pki.deploy.delivery_history import History
@@ -39,7 +41,7 @@ from pki.x509.revocation import CrlEntry
 from tests.support.backups import Invoke, invoke
 from tests.support.hosts import ME, LocalTransport
 from tests.support.live_host import NAME, Live, change_something, delivered, delivered_once, kind, permit
-from tests.support.projects import START, Home
+from tests.support.projects import PROJECT, START, Home
 
 __all__ = ["delivered", "delivered_once", "invoke", "kind"]
 
@@ -314,7 +316,7 @@ def test_drift_and_diff_look_and_change_nothing(delivered: Live, invoke: Invoke)
     before = delivered.host.touched()
     said = invoke("deploy.drift", "media", home=delivered.home.path)
     assert said.status == 2
-    assert "Caddyfile differs" in said.out
+    assert "Caddyfile differed" in said.out
     said = invoke("deploy.diff", "media", home=delivered.home.path)
     assert "PRIVATE" not in said.out
     assert "+private key SHA-256" in said.out
@@ -596,9 +598,9 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     project = delivered.home.project(7)
     serial = next(iter(x509.load_pem_x509_crl(entries))).serial_number
     trust = ReleaseChecks(DesiredState.of(project)).trust
-    assert (trust.is_revoked(serial), trust.has_ended(serial)) == (True, False)
+    assert (trust.is_revoked(serial), trust.has_expired(serial)) == (True, False)
     later = ReleaseChecks(DesiredState.of(delivered.home.project(400))).trust
-    assert later.has_ended(serial)
+    assert later.has_expired(serial)
     with_entry = Payload.of(delivered.home.path / "build/release/media")
     made = crl_signing.sign_crl(
         project.signing_keys.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), []
@@ -682,7 +684,7 @@ def test_recovered_revocation_says_where_it_comes_from_and_keeps_date_and_reason
     live, serial = restored
     assert invoke("ledger.recover", "media", home=live.home.path, days=90).status == 0
     project = live.home.project(90)
-    (entry,) = project.ledger.revoked_entries("client-1", project.now)
+    (entry,) = project.ledger.revoked_entries("client-1", expiring_after=project.now)
     assert (entry.serial, entry.revoked_at, entry.reason) == (serial, live.home.moment(1), "keyCompromise")
     subjects = [event.subject for event in project.ledger.events()]
     assert "cert:client-admin, recovered from media" in subjects
@@ -701,7 +703,7 @@ def test_a_crl_from_elsewhere_is_taken_in_if_it_is_our_own(
     for name in ("foreign.pem", "none.pem", "gone.pem"):
         assert invoke("ledger.recover", "--file", name, home=live.home.path, days=90).status == 1
     assert invoke("ledger.recover", home=live.home.path).status == 1
-    assert not live.home.project(90).ledger.revoked_serials(live.home.moment(90))
+    assert not live.home.project(90).ledger.revoked_serials(expiring_after=live.home.moment(90))
     said = invoke("ledger.recover", "--file", "fetched.crl", home=live.home.path, days=90)
     assert said.status == 0, said
     report = live.doit(days=90)
@@ -1081,6 +1083,13 @@ def permissions(delivered: Live, *commands: str) -> Sequence[str]:
     files = [replace(payload.release.files[0], validate=command) for command in commands]
     few = replace(payload, release=replace(payload.release, files=tuple(files)))
     return bootstrap.permissions_text("media", few, exact=True).splitlines()
+
+
+@pytest.mark.parametrize("proxy", list(PROGRAMS))
+def test_every_proxy_starts_at_boot_after_an_interrupted_delivery_was_undone(proxy: Proxy) -> None:
+    script = (PROJECT / "pki/deploy/host/bootstrap.sh").read_text()
+    [before] = [line for line in script.splitlines() if line.startswith("Before=")]
+    assert f"{PROGRAMS[proxy].unit or proxy}.service" in before.removeprefix("Before=").split()
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from pki.common import sealed_records
 from pki.common.errors import PkiError
 from pki.common.reasons import Why
 from pki.common.timestamps import instant
+from pki.config.delivery_window import is_in_window
 from pki.config.model import Leaf
-from pki.config.time_fields import is_in_window
 from pki.deploy import crl_files, preflight
 from pki.deploy import receipt as receipts
 from pki.deploy.contact import Contact
@@ -97,7 +97,7 @@ class Pki:
             pem_encoding.pem_of([self.root.certificate]),
             pem_encoding.pem_of([self.server.certificate]),
             is_revoked=self.gone.__contains__,
-            has_ended=self.ended.__contains__,
+            has_expired=self.ended.__contains__,
         )
 
     @property
@@ -154,10 +154,12 @@ def pki(pki_once: Pki) -> Pki:
 def test_a_sound_release_tells_what_it_holds_and_when_the_first_of_it_ends(pki: Pki) -> None:
     found = pki.look({"/tls.pem": pki.bundle, "/x.crl": pki.crl(serials=(5,)), "/site.conf": b"hello"}, (NAME,))
     assert found.leaves == {NAME: pki.leaf}
-    assert found.ends == START - HOUR + 21 * DAY
+    assert found.first_expiry == START - HOUR + 21 * DAY
     assert (found.lists(5), found.lists(6)) == (True, False)
-    assert pki.look({"/tls.pem": pki.bundle}, (NAME,)).ends == pki.leaf.not_valid_after_utc
-    assert pki.look({"/site.conf": b"hello"}, (NAME,)).ends is None, "a host without certificates needs none for a name"
+    assert pki.look({"/tls.pem": pki.bundle}, (NAME,)).first_expiry == pki.leaf.not_valid_after_utc
+    assert pki.look({"/site.conf": b"hello"}, (NAME,)).first_expiry is None, (
+        "a host without certificates needs none for a name"
+    )
 
 
 def test_a_key_that_belongs_to_no_certificate_of_the_release_never_leaves(pki: Pki) -> None:
@@ -166,7 +168,7 @@ def test_a_key_that_belongs_to_no_certificate_of_the_release_never_leaves(pki: P
     assert pki.refusal({"/key.pem": stray}) == "the key in /key.pem matches no certificate"
     both = keys.private_pem(pki.key) + stray
     assert pki.refusal({"/key.pem": both, "/cert.pem": pki.chain}) == "the key in /key.pem matches no certificate"
-    assert pki.look({"/key.pem": keys.private_pem(pki.key), "/cert.pem": pki.chain}).ends
+    assert pki.look({"/key.pem": keys.private_pem(pki.key), "/cert.pem": pki.chain}).first_expiry
 
 
 def test_a_key_beside_another_certificate_never_leaves_even_if_its_own_is_elsewhere(pki: Pki) -> None:
@@ -261,7 +263,7 @@ def test_certificates_of_an_upstream_are_those_of_others(pki: Pki) -> None:
         {"/tls.pem": pki.bundle, "/upstream.pem": theirs}
     )
     payload = given({"/tls.pem": pki.bundle, "/upstream.pem": theirs}, upstream="/upstream.pem")
-    assert preflight.read_release(payload).leaves == {NAME: pki.leaf}
+    assert preflight.read_contents(payload).leaves == {NAME: pki.leaf}
     assert not preflight.has_unknown_ca(payload, pki.trust)
 
 
@@ -269,7 +271,7 @@ def test_a_certificate_that_cannot_be_read_never_leaves(pki: Pki) -> None:
     broken = pki.chain.replace(b"\nM", b"\nAAAA", 1)
     assert pki.refusal({"/cert.pem": broken}) == "a certificate in /cert.pem cannot be read"
     with pytest.raises(PkiError, match=r"a certificate in /cert[.]pem cannot be read"):
-        preflight.read_release(given({"/cert.pem": broken}))
+        preflight.read_contents(given({"/cert.pem": broken}))
 
 
 def test_the_roots_of_a_release_are_those_that_its_certificates_lead_to(pki: Pki) -> None:
@@ -305,7 +307,7 @@ def test_a_crl_of_nobody_of_ours_never_leaves(pki: Pki) -> None:
         "the CRL of CN=Example Lab Server CA 1,O=Example Lab in /x.crl is not signed by an authority of this project"
     )
     assert pki.refusal({"/x.crl": b"no crl"}) == "/x.crl holds no CRL"
-    trust = replace(pki.trust, adopted=pem_encoding.pem_of([foreign.server.certificate]))
+    trust = replace(pki.trust, adopted_pem=pem_encoding.pem_of([foreign.server.certificate]))
     assert preflight.check_release(given({"/x.crl": foreign.crl()}), trust, (), START).crls
 
 
@@ -341,7 +343,7 @@ def test_only_a_new_revocation_is_urgent_and_the_canary_is_none(pki: Pki) -> Non
 
 def back(pki: Pki, new: bytes, old: bytes, now: datetime = START) -> list[str]:
     (first,), (second,) = crl_files.parse_crls(new), crl_files.parse_crls(old)
-    return list(crl_files.regression_faults(first, second, pki.trust.has_ended, now))
+    return list(crl_files.regression_faults(first, second, pki.trust.has_expired, now))
 
 
 def test_a_revoked_certificate_that_has_ended_may_leave_the_crl(pki: Pki) -> None:
@@ -459,7 +461,7 @@ def test_a_new_host_waits_for_its_window_and_ends_no_run(pki: Pki, tmp_path: Pat
 
 def test_a_host_on_which_something_soon_runs_out_waits_for_no_window(pki: Pki, tmp_path: Path) -> None:
     wanted = given({"/x.crl": pki.crl()})
-    hurried = delivery(tmp_path, wanted=wanted, receipt=taken(ends=instant(START + 2 * DAY)))
+    hurried = delivery(tmp_path, wanted=wanted, receipt=taken(first_expiry=instant(START + 2 * DAY)))
     assert not hurried.records.history.is_damaged("r" * 64)
     assert (hurried.is_urgent(START), hurried.is_urgent(START + SECOND)) == (False, True)
 
@@ -568,6 +570,6 @@ def test_a_certificate_whose_names_cannot_be_read_never_leaves(pki: Pki) -> None
 
 
 def test_a_release_is_judged_by_revocations_and_ends_only_where_they_are_known(pki: Pki) -> None:
-    bare = Trust(pki.trust.roots, pki.trust.authorities)
+    bare = Trust(pki.trust.roots_pem, pki.trust.authorities_pem)
     assert not bare.is_revoked(5)
-    assert not bare.has_ended(5)
+    assert not bare.has_expired(5)

@@ -18,7 +18,7 @@ from pki.cli.collection import COMMANDS, GROUPS
 from pki.common import file_headers
 from pki.common.program_files import PROGRAM
 from pki.config import editor_schemas
-from pki.monitor.report.metrics_export import METRICS, PREFIX
+from pki.monitor.report.metric_definitions import METRICS, PREFIX
 from pki.pipeline.artifact_files import CONTENTS
 from pki.pipeline.desired_state import DesiredState
 from pki.pipeline.template_context import VARIABLES

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -23,6 +22,7 @@ from pki.x509.pkcs11 import sessions
 from tests.support.ceremonies import RealHome
 from tests.support.copies import copy_project
 from tests.support.projects import PROJECT, Home, Report, bare_home
+from tests.support.samples import leave_out
 
 LONGEST = (
     *("handover", "ceremony_page", "air_gap", "proxies_judged", "ansible", "deployment", "handover_sandbox"),
@@ -41,7 +41,6 @@ SAMPLED = {  # files of which one test in so many is run, unless PKI_SAMPLES ask
     "parallel_runs": 2,
     "damaged_runs": 2,
 }
-SEED = 20261129
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -52,18 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     turn = {f"test_{name}": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: turn.get(item.path.stem, len(turn)))
-    if os.environ.get("PKI_SAMPLES") or any("::" in name for name in config.args):
-        return
-    cases: dict[tuple[Path, str], list[pytest.Item]] = {}
-    for item in items:
-        cases.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)
-    left: set[pytest.Item] = set()
-    for (path, name), those in cases.items():
-        of = SAMPLED.get(path.stem.removeprefix("test_"), 1)
-        chosen = random.Random(f"{SEED}-{name}").sample(those, -(-len(those) // of))  # noqa: S311 - no secret hangs on it
-        left |= set(those) - set(chosen)
-    config.hook.pytest_deselected(items=[item for item in items if item in left])
-    items[:] = [item for item in items if item not in left]
+    leave_out(config, items, lambda item: SAMPLED.get(item.path.stem.removeprefix("test_"), 1))
 
 
 @pytest.fixture(scope="session", autouse=True)

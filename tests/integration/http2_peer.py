@@ -24,7 +24,7 @@ from h2.events import ConnectionTerminated, DataReceived, RequestReceived, Respo
 from h2.exceptions import ProtocolError
 
 PREFACE = b"PRI * HTTP/2.0"
-PATIENCE = 20.0  # seconds
+PATIENCE = 60.0  # seconds
 
 
 def answer(connection: H2Connection, stream: int, headers: list[tuple[str, str]]) -> None:

@@ -63,7 +63,7 @@ def serving(certificate: Path | None, *, is_smtps: bool = False, refuses: str = 
         context.load_cert_chain(certificate)
     login = {"authenticator": server.login, "auth_required": True} if certificate else {}
     tls = {"ssl_context": context, "auth_require_tls": False} if is_smtps else {"tls_context": context}
-    controller = Controller(server, hostname="127.0.0.1", port=server.port, ready_timeout=60, **login, **tls)
+    controller = Controller(server, hostname="127.0.0.1", port=server.port, ready_timeout=300, **login, **tls)
     controller.start()
     try:
         yield server

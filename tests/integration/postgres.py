@@ -52,7 +52,7 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str, text: str = "") -> str:
         command = [str(PROGRAMS / program), "-h", str(self.folder), "-U", "postgres", *arguments]
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -90,7 +90,7 @@ def _as_owner(program: str, *arguments: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
-        timeout=120,
+        timeout=300,
         cwd="/",
         text=True,
     )

@@ -162,7 +162,7 @@ def test_mail_arrives_over_verified_tls_with_a_login(mailing: LiveHome, *, is_sm
         assert error == "", out
     [message] = server.taken
     assert message["To"] == "a@lab.internal, b@lab.internal"
-    assert message["Subject"].startswith("SANDBOX [Example Lab] WARNING: release:media templates/caddy/Caddyfile:")
+    assert message["Subject"].startswith("SANDBOX [Example Lab] WARNING release:media: templates/caddy/Caddyfile:")
     assert [part.get_content_type() for part in message.iter_parts()] == ["text/plain", "text/html"]
     assert message["Auto-Submitted"] == "auto-generated"
     assert server.logins == [("pki", PASSWORD)]
@@ -260,7 +260,7 @@ def test_a_web_hook_is_told_through_apprise_and_its_address_is_nowhere(mailing: 
     hook.shutdown()
     hook.server_close()
     [body] = bodies
-    assert body["title"].startswith("SANDBOX [Example Lab] WARNING: release:media")
+    assert body["title"].startswith("SANDBOX [Example Lab] WARNING release:media")
     assert f"→ {at_home(mailing, FIX_OR_RAW)}" in body["message"]
     (mailing.path / "templates/mail.cnf").rename(mailing.path / "aside.cnf")
     mailing.write("templates/broken.conf", "# deploy-target: /x\n{{ nothing }}\n")
@@ -292,7 +292,7 @@ def test_a_full_disk_is_told_by_mail_with_what_to_type_and_not_every_hour(mailin
     assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
     [message] = server.taken
     assert message["Subject"].startswith(
-        f"SANDBOX [Example Lab] CRITICAL: disk:{small} 0"
+        f"SANDBOX [Example Lab] CRITICAL disk:{small}: 0"
     )  # a long path leaves no room for more
     assert "0 of 24 MB" in text_of(message)
     assert f"    → free some space: df -h {small}; du -xh {small}" in text_of(message)

@@ -113,7 +113,7 @@ class CheckContext:
 
     def speak(self, words: bytes, arguments: Sequence[str] = (), program: Path | None = None) -> bytes:
         done = subprocess.run(
-            [program or self.host.program, *arguments], input=words, capture_output=True, timeout=60, check=False
+            [program or self.host.program, *arguments], input=words, capture_output=True, timeout=300, check=False
         )
         return done.stdout
 

@@ -60,7 +60,7 @@ class Server:
                     self._answer(connection)
 
     def _answer(self, connection: socket.socket) -> None:
-        connection.settimeout(5)
+        connection.settimeout(60)
         if not (self.stubborn and self._serves):
             self._serves = self.pair.read_bytes()
         self._mine.write_bytes(self._serves)

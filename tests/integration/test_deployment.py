@@ -129,7 +129,7 @@ def test_a_host_whose_certificate_is_withheld_keeps_it_and_takes_its_lists(four:
     said = four.program(
         *("invoke", "revoke", "nginx", "--reason", "superseded", "--no-replace", "--yes"), status=frozenset({2})
     )
-    assert "open      nginx/nginx-open         still serves it: nothing replaces it" in said
+    assert "unverified nginx/nginx-open         still serves the revoked certificate: no new" in said
     four.program("invoke", "revoke", "other", "--reason", "superseded", "--yes")
     assert four.served("nginx") == before
     assert "replacement stopped since" in four.program("invoke", "status")
@@ -155,7 +155,7 @@ def test_no_fresh_connection_fails_during_twenty_reloads_under_load(four: Fleet,
         four.hosts[kind].run("systemctl", "reload", UNITS[kind])
         time.sleep(0.1)
     four.ca.run("pkill", "-INT", "-x", "wrk")
-    load.process.wait(60)
+    load.process.wait(300)
     assert "requests in" in load.output
     assert "Socket errors" not in load.output
     assert "Non-2xx" not in load.output
@@ -306,13 +306,13 @@ def test_drift_is_told_and_repaired(four: Fleet) -> None:
         "sh", "-c", "echo '# edited' >>/etc/apache2/conf-enabled/pki-services.conf; chmod 644 /etc/doit-pki/apache.pem"
     )
     said = four.program("invoke", "deploy.drift", status=TOLD)
-    assert "/etc/apache2/conf-enabled/pki-services.conf differs" in said
+    assert "/etc/apache2/conf-enabled/pki-services.conf differed" in said
     assert "the mode of /etc/doit-pki/apache.pem is not 0600" in said
     shown = four.program("invoke", "deploy.diff", "apache")
     assert "-# edited" in shown
     assert "PRIVATE KEY" not in shown
     said = four.program("doit")  # though it looked at the host a moment ago
-    assert re.search(r"deployed +deploy:apache +/etc/.* differs; the mode of /etc/doit-pki/apache.pem", said), said
+    assert re.search(r"deployed +deploy:apache +/etc/.* differed; the mode of /etc/doit-pki/apache.pem", said), said
     assert "without drift" in four.program("invoke", "deploy.drift")
 
 

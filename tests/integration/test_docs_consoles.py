@@ -257,6 +257,7 @@ def test_phone_gets_in_and_is_locked_out_again_in_the_first_hour(tmp_path: Path)
         root.follow(consoles.block("first-hour.md", "cd /srv/pki"))
         root.follow(consoles.block("first-hour.md", "cd /root/phone #2"))
         root.follow(consoles.block("first-hour.md", "cd /srv/pki #2"), 0, 0, 2)
+        root.follow(consoles.block("first-hour.md", "mkdir -m 700 /root/phone2"))
         root.leave()
 
 

@@ -132,7 +132,7 @@ def test_notes_and_status_say_who_must_hold_a_ceremony_and_by_when(years: Years,
     rows = {row.name: row for row in status_table.StatusTable(home.project(ASKED)).rows(home.plan(ASKED))}
     row = rows["authority:client-1"]
     assert (row.state, row.by) == ("due", "ceremony")
-    assert row.next == "a successor is requested on 2028-03-27, and needed by 2028-05-26"
+    assert row.next == "a successor is requested on 2028-03-27, and must exist by 2028-05-26"
     before = {row.name: row for row in status_table.StatusTable(home.project(ASKED - 1)).rows(home.plan(ASKED - 1))}
     assert before["authority:client-1"].state == "ok"
 

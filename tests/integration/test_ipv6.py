@@ -172,7 +172,7 @@ def test_a_revocation_is_verified_at_every_address(lan: Fleet) -> None:
     said = lan.program("invoke", "revoke", "other", "--reason", "key-compromise", "--yes")
     assert "revoked, published, and verified at" in said
     for place in ("nginx/nginx-admin", "haproxy/haproxy-admin at fd00:77::12", "haproxy/haproxy-admin at 192.0.2.12"):
-        assert f"{place} refuses it in a new connection" in " ".join(said.split())
+        assert f"{place} refuses the revoked identity in a new connection" in " ".join(said.split())
     for host, addresses in ADDRESSES.items():
         for address in addresses:
             refused = visit(lan, host, "admin", address, "--cert", str(lan.home / "revoked.pem"))

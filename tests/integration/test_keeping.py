@@ -85,7 +85,7 @@ def typed(command: list[str | Path], text: str) -> bytes:
     )
     os.close(terminal)
     os.write(end, f"{text}\n".encode())
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     os.close(end)
     assert process.returncode == 0
     return said

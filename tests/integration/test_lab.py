@@ -272,7 +272,7 @@ def test_nothing_is_left_however_a_lab_ends(ending: str, kill: int, swept: bool)
     assert own <= all_namespaces()
     if kill:
         process.send_signal(kill)
-    process.communicate("\n", timeout=60)
+    process.communicate("\n", timeout=300)
     ended = time.clock_gettime(time.CLOCK_BOOTTIME)  # whoever began later was given the same numbers again
     wait_until(lambda: not own & all_namespaces(ended), "nobody is in the lab's namespaces")
     assert surroundings() == before

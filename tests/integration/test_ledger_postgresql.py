@@ -207,11 +207,11 @@ def test_what_another_machine_records_while_we_look_is_not_taken_for_settled(
 ) -> None:
     issued, close = site.newest("cert:client-admin"), Project.close
 
-    def close_late(self: Project, *, settled: bool) -> None:
+    def close_late(self: Project, *, run_succeeded: bool) -> None:
         other = site.home.project()
         other.ledger.record_revocation(issued, reason="keyCompromise", at=START)
         other.ledger.close()
-        close(self, settled=settled)
+        close(self, run_succeeded=run_succeeded)
 
     monkeypatch.setattr(Project, "close", close_late)
     site.home.doit(days=0.1)

@@ -255,7 +255,7 @@ def test_alertmanager_mails_what_fires_with_what_to_type_and_that_it_is_over(tmp
         (tmp_path / name).mkdir()
     well = home.read("pki.yaml").decode() + TEXTFILES % f"{tmp_path}/textfiles/doit-pki.prom"
     home.write("pki.yaml", well)
-    assert home.start_doit().wait(60) == 0
+    assert home.start_doit().wait(300) == 0
     found = Watched(home, tmp_path / "textfiles")
     with (
         mail_server(None) as mail,
@@ -264,7 +264,7 @@ def test_alertmanager_mails_what_fires_with_what_to_type_and_that_it_is_over(tmp
         found.prometheus(tmp_path / "prometheus", port),
     ):
         home.write("pki.yaml", well.replace("proxy: caddy", "proxy: cady"))
-        assert home.start_doit().wait(60) == 3
+        assert home.start_doit().wait(300) == 3
         wait_until(
             lambda: any("FIRING" in one["Subject"] for one in mail.taken), "mail of the alert comes", patience=60
         )
@@ -277,7 +277,7 @@ def test_alertmanager_mails_what_fires_with_what_to_type_and_that_it_is_over(tmp
         assert "./run invoke plan shows the faults" in body
 
         home.write("pki.yaml", well)
-        assert home.start_doit().wait(60) == 0
+        assert home.start_doit().wait(300) == 0
         wait_until(
             lambda: any("RESOLVED" in one["Subject"] for one in mail.taken), "mail says that it is over", patience=60
         )

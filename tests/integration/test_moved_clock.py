@@ -86,7 +86,7 @@ def test_project_outside_the_sandbox_asks_for_its_next_ceremony(real: LiveRealHo
     assert re.search(r"^\d+ tasks up to date .*; 1 action required", run(*DOIT, cwd=PROJECT, env=ahead))
     assert "a root ceremony is due by " in run(*INVOKE, "plan", cwd=PROJECT, env=ahead)
     assert re.search(
-        r"authority:client-1 +due .*a successor is requested on \S+, and needed by ",
+        r"authority:client-1 +due .*a successor is requested on \S+, and must exist by ",
         run(*INVOKE, "status", cwd=PROJECT, env=ahead),
     )
     assert real.project().ledger.verify() == []

@@ -33,7 +33,7 @@ def processes_of(session: int) -> list[str]:
 
 def soon_none(session: int) -> list[str]:
     """What is left of a session after the moment that the kernel and a cleaning-up worker need."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + TIMEOUT
     while (left := processes_of(session)) and time.monotonic() < deadline:
         time.sleep(0.05)
     return left
@@ -76,9 +76,9 @@ def test_nothing_is_left_of_a_run_that_is_ended_and_the_next_one_finishes(
     process = started(unbuilt)
     time.sleep((moment + 0.6) / MOMENTS * build_takes)
     (os.killpg if whole_group else os.kill)(process.pid, number)
-    process.wait(30)
+    process.wait(TIMEOUT)
     assert soon_none(process.pid) == []
-    said = run(sys.executable, "-m", "doit", cwd=PROJECT, env=unbuilt.environment, timeout=120)
+    said = run(sys.executable, "-m", "doit", cwd=PROJECT, env=unbuilt.environment)
     assert "waiting for another run" not in said
     assert "failed" not in said
     assert unbuilt.doit().made == {}

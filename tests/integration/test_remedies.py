@@ -69,7 +69,7 @@ class Servers:
     def type(self, line: str) -> None:
         """Type a line in a terminal; ssh is answered with yes."""
         env = {**os.environ, "SSH_ASKPASS": str(self.folder / "yes"), "SSH_ASKPASS_REQUIRE": "force"}
-        subprocess.run(["setsid", "-w", "sh", "-c", line], env=env, check=True, capture_output=True, timeout=30)
+        subprocess.run(["setsid", "-w", "sh", "-c", line], env=env, check=True, capture_output=True, timeout=300)
 
     def remedied(self, transport: Transport, *messages: str) -> None:
         """Type what each of these faults asks for, in this order; then there is none."""
@@ -95,7 +95,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         (folder / f"{port}.conf").write_text(SERVER.format(port=port, folder=folder))
         log = (folder / f"{port}.log").open("wb")
         servers.append(subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", folder / f"{port}.conf"], stderr=log))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not all(b"listening" in (folder / f"{port}.log").read_bytes() for port in (HOST, JUMP)):
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -27,7 +27,7 @@ def quick() -> Iterator[None]:
 def foretell(home: Home, years: int, days: float = 0) -> Timeline:
     project = home.project(days)
     found = timeline(project, home.plan(days), years)
-    project.close(settled=False)
+    project.close(run_succeeded=False)
     return found
 
 
@@ -52,7 +52,7 @@ def announced(found: Timeline) -> dict[int, set[str]]:
 def due_on(home: Home, day: int) -> set[str]:
     project = home.project(day)
     found = {artifact.name for artifact, _ in forecast.due_artifacts(home.plan(day))}
-    project.close(settled=False)
+    project.close(run_succeeded=False)
     return {name for name in found if name.startswith(FORETOLD)}
 
 

@@ -144,7 +144,7 @@ def test_the_command_tells_the_story_opens_a_shell_and_leaves_nothing_behind() -
                 ours, b"hostname; stty sane; curl --cacert roots.pem --cert admin.pem https://loki.lab.internal; exit\n"
             )
     os.close(ours)
-    assert process.wait(60) == 0, said
+    assert process.wait(300) == 0, said
     assert '\nadmin\r\n{"service": "loki"' in said
     assert "as expected; the machines were removed" in said
     assert surroundings() == before

@@ -138,7 +138,7 @@ class Years:
         plan = pipeline_plan.plan(project)
         found = {artifact.name for artifact, _ in forecast.due_artifacts(plan)}
         found |= {f"{note.subject} needs a person" for note in forecast.required_actions(project, plan)}
-        project.close(settled=False)
+        project.close(run_succeeded=False)
         return found
 
     # -- what is there --

@@ -187,7 +187,7 @@ def test_hosts_that_files_pinned_are_pinned_by_the_upgraded_ledger(second: Home)
     assert {host: (pin.release, f"{pin.since:%Y-%m-%d}") for host, pin in pins.items()} == {
         "media": ("abc", "2026-11-20")
     }
-    assert second.project().ledger.verify() == []
+    assert ledger(second).verify() == []
     shutil.rmtree(second.path / "build")
     assert set(second.project().host_decisions.pins or {}) == {"media"}
 

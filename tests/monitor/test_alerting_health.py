@@ -25,13 +25,13 @@ from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.ssh import UnreachableError
 from pki.deploy.verification import Verdict, Verification
-from pki.ledger.types import FILE_MISSING, IS_EMPTY, RESTORE_FILE, RESTORE_OR_ACCEPT_LOSS
+from pki.ledger.types import EMPTY_TEXT, FILE_MISSING_TEXT, RESTORE_FILE, RESTORE_FILE_OR_ACCEPT_LOSS
 from pki.monitor import probes
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks import check_authorities, disk_space
-from pki.monitor.checks.check_context import LastRun
+from pki.monitor.checks.check_context import Failure, LastRun
 from pki.monitor.probes import ProbeFault, ProbeResult
-from pki.monitor.report import health_report
+from pki.monitor.report import health_report, status_table
 from pki.pipeline import plan
 from pki.project.clock_guard import Evidence
 from tests.support.ceremonies import RealHome
@@ -244,7 +244,7 @@ def test_a_host_that_does_not_answer_is_told_since_when_and_how_long_there_is_ti
     project = remote.project()
     taken = receipt_of(project.store.receipt("media"))
     ends = START + timedelta(days=40)
-    keep_receipt(project.store.receipt("media"), _with(taken, ends=instant(ends)))
+    keep_receipt(project.store.receipt("media"), _with(taken, first_expiry=instant(ends)))
     Contact().failed(START, UnreachableError("cannot be reached: no route")).save(project.store.contact("media"))
     found = checked(remote, 3)["deploy:media"]
     assert (found.level, found.since, found.until) == (Level.WARNING, START, ends)
@@ -258,9 +258,19 @@ def test_a_host_that_has_taken_nothing_yet_is_not_counted_as_well(home: Home) ->
     found = health_report.run_checks(home.project(), home.plan(), LastRun(), thorough=True)
     said = [(one.level, one.message) for one in found if one.subject == "hosts"]
     assert said == [
-        (Level.NOTICE, "not deployed yet: media; the next run deploys them"),
-        (Level.OK, "2 of 3 deployed as declared in pki.yaml"),
+        (Level.NOTICE, "2 of 3 deployed as declared in pki.yaml; not deployed yet: media"),
     ]
+
+
+def test_a_host_that_does_not_get_its_release_is_named_with_the_place_of_the_reason(home: Home) -> None:
+    break_template(home)
+    home.doit(days=1)
+    run = LastRun.load(home.project().store)
+    found = health_report.run_checks(home.project(), home.plan(), run, thorough=True)
+    [line] = [one for one in found if one.subject == "hosts"]
+    text = "2 of 3 deployed as declared in pki.yaml; not as declared: media (see release:media)"
+    assert (line.level, line.message) == (Level.NOTICE, text)
+    assert "release:media" in {one.subject for one in found if one.level > Level.NOTICE}, "where the reason is"
 
 
 def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:
@@ -365,16 +375,20 @@ def test_a_ledger_that_is_gone_is_critical(home: Home) -> None:
     (home.path / "ca/ledger.db").unlink()
     report = home.doit(days=1)  # nothing is due, and nothing asks for the ledger
     found = checked(home, 1)["ledger"]
-    assert (found.level, found.message, found.remedy) == (Level.CRITICAL, FILE_MISSING, RESTORE_OR_ACCEPT_LOSS)
-    assert (report.status, report.failed) == (1, {"ledger": f"{FILE_MISSING} → {RESTORE_OR_ACCEPT_LOSS}"})
+    assert (found.level, found.message, found.remedy) == (
+        Level.CRITICAL,
+        FILE_MISSING_TEXT,
+        RESTORE_FILE_OR_ACCEPT_LOSS,
+    )
+    assert (report.status, report.failed) == (1, {"ledger": f"{FILE_MISSING_TEXT} → {RESTORE_FILE_OR_ACCEPT_LOSS}"})
 
 
 def test_a_ledger_that_was_emptied_is_critical_and_no_crl_is_made(home: Home) -> None:
     os.truncate(home.path / "ca/ledger.db", 0)
     assert "crl:client-1" in home.doit(days=8).failed
     found = checked(home, 8)["ledger"]
-    assert (found.level, found.remedy) == (Level.CRITICAL, RESTORE_OR_ACCEPT_LOSS)
-    assert found.message == f"nothing can be issued or revoked: ca/ledger.db: {IS_EMPTY}"
+    assert (found.level, found.remedy) == (Level.CRITICAL, RESTORE_FILE_OR_ACCEPT_LOSS)
+    assert found.message == f"nothing can be issued or revoked: ca/ledger.db: {EMPTY_TEXT}"
 
 
 def test_a_ledger_that_was_changed_is_critical(home: Home) -> None:
@@ -617,22 +631,24 @@ def test_health_knows_since_when_from_those_who_were_told(home: Home, invoke: In
     break_template(home)
     home.doit(days=1)
     assert "release:media" in invoke(home, "health", days=3).out
-    [line] = [one for one in invoke(home, "health", days=3).out.splitlines() if "release:media" in one]
+    [line] = [one for one in invoke(home, "health", days=3).out.splitlines() if one.split()[1:2] == ["release:media"]]
     assert line.endswith("(since 2026-11-24)")
 
 
 @pytest.mark.parametrize(
-    ("result", "level", "text"),
+    ("result", "failures", "level", "text"),
     [
-        ("ok", Level.OK, "ran on time, on 2026-11-23 06:00 UTC"),
-        ("failed", Level.OK, "ran on time, on 2026-11-23 06:00 UTC; each of its failures is a finding of its own"),
-        ("interrupted", Level.NOTICE, "the last run, on 2026-11-23 06:00 UTC, was interrupted"),
+        ("ok", 0, Level.OK, "ran on time, on 2026-11-23 06:00 UTC"),
+        ("failed", 1, Level.OK, "ran on time, on 2026-11-23 06:00 UTC, with 1 failure, reported above"),
+        ("failed", 2, Level.OK, "ran on time, on 2026-11-23 06:00 UTC, with 2 failures, reported above"),
+        ("interrupted", 0, Level.NOTICE, "the last run, on 2026-11-23 06:00 UTC, was interrupted"),
     ],
 )
 def test_the_line_about_the_last_run_does_not_call_a_failed_run_ok(
-    home: Home, result: str, level: Level, text: str
+    home: Home, result: str, failures: int, level: Level, text: str
 ) -> None:
-    run = LastRun(at=home.project().now.replace(hour=6, minute=0), result=result)
+    failed = {f"cert:{number}": Failure("failed", "") for number in range(failures)}
+    run = LastRun(at=home.project().now.replace(hour=6, minute=0), result=result, failed=failed)
     project = home.project()
     [line] = [one for one in health_report.run_checks(project, home.plan(), run) if one.subject == "doit"]
     assert (line.level, str(line.message)) == (level, text)
@@ -641,3 +657,9 @@ def test_the_line_about_the_last_run_does_not_call_a_failed_run_ok(
 @pytest.mark.parametrize(("megabytes", "text"), [(512, "512 MB"), (9_999, "9999 MB"), (41_177, "41 GB")])
 def test_much_free_space_is_given_in_gigabytes(megabytes: int, text: str) -> None:
     assert disk_space.in_megabytes(megabytes) == text
+
+
+def test_a_status_row_names_the_ceremony_that_must_follow_what_doit_does(real: RealHome) -> None:
+    rows = {row.name: row for row in status_table.StatusTable(real.project()).rows(real.plan())}
+    row = rows["crl:root-1"]
+    assert (row.by, "a ceremony must sign more before" in row.next) == ("doit, then a ceremony", True)

@@ -132,7 +132,7 @@ def test_a_clock_that_was_set_back_silences_nobody() -> None:
 def letter_of(found: list[Finding], past: ChannelHistory | None = None) -> mail_text.MailText:
     decision = decide(past or ChannelHistory(), found, everything, START)
     return mail_text.render_mail(
-        decision, found, mail_text.MailFacts("Example Lab", "ca, in /srv/pki", "", "", START), ""
+        decision, found, mail_text.MailFacts("Example Lab", "ca, in the folder /srv/pki", "", "", START), ""
     )
 
 
@@ -153,10 +153,11 @@ def test_the_worst_stands_in_the_subject_and_first_and_a_thousand_problems_are_n
     ]
     found.insert(500, Finding("clock", Level.CRITICAL, "is wrong", "set it", topic="clock"))
     said = letter_of(found)
-    assert said.subject == "[Example Lab] CRITICAL: clock is wrong (and 1000 more)"
+    assert said.subject == "[Example Lab] CRITICAL clock: is wrong (and 1000 more)"
     assert said.text.startswith(
         "Example Lab: 1 critical, 1000 warnings\n"
-        "Sent because 1001 findings are new. Type the commands on ca, in /srv/pki.\n\n"
+        "Sent because 1001 findings are new.\n"
+        "Type the commands on the machine ca, in the folder /srv/pki.\n\n"
         "CRITICAL  clock   (new)\n    is wrong\n"
     )
     assert "and 971 more: ./run invoke health" in said.text
@@ -178,7 +179,8 @@ def test_what_several_things_have_in_common_is_said_once() -> None:
     shown = said.text.split("\n\n")
     assert shown[0].splitlines() == [
         "Example Lab: 9 warnings",
-        "Sent because 8 findings are new. Type the commands on ca, in /srv/pki.",
+        "Sent because 8 findings are new.",
+        "Type the commands on the machine ca, in the folder /srv/pki.",
     ]
     assert shown[1].splitlines() == [
         "WARNING   cert:c0, cert:c1, cert:c2, cert:c3, cert:c4, cert:c5 and 2 more",
@@ -244,7 +246,8 @@ def test_a_quiet_week_sends_nothing_and_then_one_message_with_the_ledgers_head(h
     [weekly] = outbox()
     newest = home.project().ledger.events(last=1)[0]
     assert weekly["Subject"] == "SANDBOX [Example Lab] weekly: all OK"
-    assert "This is the weekly message. If it stops coming, doit no longer runs." in text_of(weekly)
+    assert "This is the weekly message. If it stops coming, doit no longer runs" in text_of(weekly)
+    assert "\n    ./run invoke ledger.verify\n" in text_of(weekly), "a command is not broken over lines"
     assert newest.hash in re.sub(r"\s", "", text_of(weekly))
     assert newest.hash in text_of(weekly, "html")
 
@@ -254,8 +257,9 @@ def test_a_failure_is_told_once_with_what_to_type_and_once_when_it_is_solved(hom
     break_template(home)
     report = home.doit(days=1)
     [message] = outbox()
-    assert message["Subject"].startswith("SANDBOX [Example Lab] WARNING: release:media templates/caddy/Caddyfile:")
+    assert message["Subject"].startswith("SANDBOX [Example Lab] WARNING release:media: templates/caddy/Caddyfile:")
     assert f"    → {FIX_OR_RAW}\n" in text_of(message)
+    assert "    media keeps its present files" in text_of(message)
     assert report.data["alerts"] == [{"channel": "email", "subject": message["Subject"], "error": "", "hint": ""}]
     home.doit(days=2)
     assert outbox() == []
@@ -279,7 +283,7 @@ def test_what_needs_a_person_is_a_notice(home: Home, outbox: Outbox) -> None:
     home.edit("network: av\n", "network: av\n    names: [a.new.internal]\n")
     home.doit(days=1)
     [message] = outbox()
-    assert message["Subject"].startswith("SANDBOX [Example Lab] NOTICE: host:media a.new.internal waits")
+    assert message["Subject"].startswith("SANDBOX [Example Lab] NOTICE host:media: a.new.internal waits")
     assert "    → ./run invoke ceremony.request, for a new generation of server" in text_of(message)
 
 
@@ -287,7 +291,7 @@ def test_somebody_elses_edit_on_a_host_is_told_and_never_solved(home: Home, outb
     (home.path / "build/hosts/media/etc/caddy/Caddyfile").write_text("x")
     home.doit(days=1)
     [message] = outbox()
-    assert "drift:media was changed on the host; restored: /etc/caddy/Caddyfile was" in message["Subject"]
+    assert "drift:media: was changed on the host; restored: /etc/caddy/Caddyfile was" in message["Subject"]
     home.doit(days=2)
     assert outbox() == []
 
@@ -337,7 +341,7 @@ def test_a_wrong_inventory_is_told_to_whom_was_told_last(home: Home, outbox: Out
     assert Run(home.path, home.moment(1)).main([]) == 3
     [message] = outbox()
     assert message["Subject"].startswith(
-        "SANDBOX [Example Lab] CRITICAL: pki.yaml is invalid; nothing is run or renewed: pki.yaml:40"
+        "SANDBOX [Example Lab] CRITICAL pki.yaml: is invalid; nothing is run or renewed: pki.yaml:40"
     )
     assert "pki.yaml:40: hosts.media.proxy: expected nginx" in " ".join(text_of(message).split())
     assert "deadline 2026-12-14, in 19 days" in text_of(message)  # when the first CRL ends
@@ -359,8 +363,8 @@ def test_an_authority_that_cannot_be_read_is_told_as_what_it_is(home: Home, outb
     home.write("ca/server/server-1/cert.pem", "x")
     assert Run(home.path, home.moment(1)).main([]) == 3
     [message] = outbox()
-    said = "doit cannot run; nothing is renewed: ca/server/server-1/cert.pem: is not a certificate"
-    assert message["Subject"] == f"SANDBOX [Example Lab] CRITICAL: {said}"
+    said = "doit: cannot run; nothing is renewed: ca/server/server-1/cert.pem: is not a certificate"
+    assert message["Subject"] == f"SANDBOX [Example Lab] CRITICAL {said}"
     home.write("ca/server/server-1/cert.pem", right.decode())
     home.doit(days=2)
     [message] = outbox()
@@ -412,7 +416,8 @@ def test_one_channel_is_told_of_another_that_fails(home: Home, outbox: Outbox) -
     home.doit(days=2)
     [message] = outbox()
     assert (
-        "alerts:notify-nowhere messages cannot be sent: secrets.yaml: has no entry notify-nowhere" in message["Subject"]
+        "alerts:notify-nowhere: messages cannot be sent: secrets.yaml: has no entry notify-nowhere"
+        in message["Subject"]
     )
     assert "→ add it there: notify-nowhere: …; every run retries" in text_of(message)
 

@@ -30,7 +30,7 @@ from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks import check_certificates, check_machine
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.probes import ProbeResult
-from pki.monitor.report import health_report, metrics_export
+from pki.monitor.report import health_report, metric_definitions, metrics_export
 from pki.monitor.report.run import Run
 from tests.support.invoked import break_template, lose_passphrase
 from tests.support.projects import PROJECT, START, Home
@@ -53,7 +53,7 @@ def parsed(text: str) -> dict[str, Values]:
         name = family.name + ("_total" if family.type == "counter" else "")
         values = found[name.removeprefix("doit_pki_")] = {}
         for sample in family.samples:
-            labels = metrics_export.METRICS[name.removeprefix("doit_pki_")].labels
+            labels = metric_definitions.METRICS[name.removeprefix("doit_pki_")].labels
             assert sample.labels.keys() == {"project", *labels}, sample
             key = tuple(sample.labels[label] for label in labels)
             assert key not in values, f"{name}{key} stands twice"
@@ -83,7 +83,7 @@ def test_two_projects_of_one_machine_are_told_apart(home: Home) -> None:
 
 
 def test_a_run_leaves_every_metric_and_no_other(home: Home) -> None:
-    assert list(left(home)) == list(metrics_export.METRICS)
+    assert list(left(home)) == list(metric_definitions.METRICS)
 
 
 def test_certificates_are_named_with_profile_and_host(home: Home) -> None:
@@ -197,7 +197,7 @@ def test_a_host_that_does_not_answer_is_named_with_its_dates(remote: Home) -> No
     project = remote.project()
     ends = START + timedelta(days=40)
     taken = receipt_of(project.store.receipt("media"))
-    keep_receipt(project.store.receipt("media"), _with(taken, ends=instant(ends)))
+    keep_receipt(project.store.receipt("media"), _with(taken, first_expiry=instant(ends)))
     Contact().failed(START, UnreachableError("cannot be reached: no route")).save(project.store.contact("media"))
     remote.doit("authority")  # which looks at the project and delivers nothing
     found = left(remote)
@@ -470,7 +470,9 @@ def test_rules_and_dashboard_ask_for_nothing_that_no_run_leaves(home: Home) -> N
 def test_every_label_in_rules_is_one_of_its_metrics(home: Home) -> None:
     for rule in rules(home):
         names = NAME.findall(rule["expr"])
-        there = {label for name in names for label in metrics_export.METRICS[name.removeprefix("doit_pki_")].labels} | {
+        there = {
+            label for name in names for label in metric_definitions.METRICS[name.removeprefix("doit_pki_")].labels
+        } | {
             "instance",
             "project",
         }

@@ -295,7 +295,7 @@ def test_of_a_service_without_a_promise_only_what_it_serves_is_told(paper: Paper
 def test_fifty_services_are_looked_at_at_the_same_time(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of fifty waits until all have been asked."""
     monkeypatch.setattr(tls_client, "TIMEOUT", 60)
-    together = threading.Barrier(50, timeout=50)
+    together = threading.Barrier(50, timeout=300)
 
     def waits(context: ssl.SSLContext, connection: socket.socket) -> None:
         together.wait()
@@ -314,7 +314,7 @@ def test_those_that_do_not_answer_are_waited_for_together_and_hold_up_nobody(
     paper: Paper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tls_client, "TIMEOUT", 3.0)
-    both, asked = threading.Barrier(2, timeout=20), list[int]()
+    both, asked = threading.Barrier(2, timeout=300), list[int]()
 
     def dead(context: ssl.SSLContext, connection: socket.socket) -> None:
         asked.append(both.wait())

@@ -150,14 +150,14 @@ def test_a_proxy_that_cannot_refuse_is_named_before_and_after(home: Home, invoke
     said = invoke("revoke", "admin", "--reason", "superseded", "--yes")
     assert "will still be accepted by  forgejo on forge (traefik), until it expires: traefik reads no CRLs" in said.out
     assert re.search(
-        r"^folder +forge +written to a folder, not verified; accepts it until it expires on 2027-05-22",
+        r"^folder +forge +written to a folder, not verified; accepts the certificate until the certificate expires on 2027-05-22",
         said.out,
         re.MULTILINE,
     )
 
 
 PLACES = [Observation("forge/forgejo", "verified", ""), Observation("media", "folder", "")]
-OPEN, FAILED = Observation("media/films", "open", ""), Observation("media/films", "failed", "")
+OPEN, FAILED = Observation("media/films", "unverified", ""), Observation("media/films", "failed", "")
 DOWN = {"deploy:media": ErrorCode.UNREACHABLE}
 
 

@@ -83,5 +83,8 @@ def test_a_server_s_new_certificate_is_waited_for_whatever_its_proxy_can_revoke_
     with checking(home, "monitoring-mtls", tmp_path) as check:
         kept = seen_at(check, is_unreplaced=True)
         replaced = seen_at(check, is_unreplaced=False)
-    assert (kept.verdict, kept.text) == (RefusalVerdict.UNVERIFIED, "still serves it: nothing replaces it")
+    assert (kept.verdict, kept.text) == (
+        RefusalVerdict.UNVERIFIED,
+        "still serves the revoked certificate: no new certificate replaces it",
+    )
     assert (replaced.verdict, next(served, "")) == (RefusalVerdict.VERIFIED, "")

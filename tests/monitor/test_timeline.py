@@ -33,7 +33,7 @@ def invoke(capsys: pytest.CaptureFixture[str]) -> Invoke:
 def foretell(home: Home, years: int = 3, days: float = 0, *, held: bool = True) -> Timeline:
     project = home.project(days)
     found = timeline(project, home.plan(days), years, held=held)
-    project.close(settled=False)
+    project.close(run_succeeded=False)
     return found
 
 
@@ -172,7 +172,7 @@ def test_client_that_outlives_its_authority_is_told(real: RealHome) -> None:
     project.ledger.record_certificate(
         cert, issuer="client-1", artifact="cert:client-old", profile="client", reason="brought along", at=START
     )
-    project.close(settled=False)
+    project.close(run_succeeded=False)
     assert [line for line in wrong(foretell(real, 3)) if "client-old" in line] == [
         f"2028-11-22 cert:client-old: is valid until {end:%Y-%m-%d}, and client-1, which issued it, only until then"
     ]

@@ -13,7 +13,7 @@ from tests.mutants import changes, equivalent, executed, runner, shell
 
 MODULES = (
     "x509", "authority", "ledger", "project/layout", "common/filesystem", "ceremony", "deploy",
-    "monitor/checks", "config/validation", "config/fields", "config/name_fields", "config/time_fields",
+    "monitor/checks", "config/validation", "config/fields", "config/name_fields", "config/time_fields", "config/delivery_window",
 )  # fmt: skip
 
 

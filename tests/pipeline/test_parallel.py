@@ -135,15 +135,15 @@ def test_whoever_waits_for_a_ca_that_is_moved_aside_meanwhile_holds_the_new_one(
     def wait() -> None:
         with Store(tmp_path).turn("run.lock", tell):
             holds.set()
-            done.wait(60)
+            done.wait(300)
 
     waiter = threading.Thread(target=wait)
     with Store(tmp_path).turn("run.lock"):
         waiter.start()
-        assert waits.wait(60)
+        assert waits.wait(300)
         (tmp_path / "ca").rename(tmp_path / "aside")
         (tmp_path / "ca").mkdir()
-    assert holds.wait(60)
+    assert holds.wait(300)
     assert not takes_the_lock(tmp_path)
     done.set()
     waiter.join()

@@ -194,7 +194,7 @@ def test_an_old_backup_is_restored_without_evidence(
     project = home.project()
     issued = project.ledger.certificates(artifact="cert:client-admin")[-1]
     project.ledger.record_revocation(issued, reason="superseded", at=project.now)
-    project.close(settled=False)
+    project.close(run_succeeded=False)
     assert home.doit().status == 0
     for name in ("ca", "secrets.yaml"):
         (home.path / name).rename(tmp_path / name)

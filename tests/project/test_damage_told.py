@@ -56,7 +56,7 @@ def test_a_damaged_certificate_of_an_authority_comes_back_from_the_ledger(real: 
     report = real.doit()
     assert report.status == 0, report.failed
     assert path.read_bytes() == before
-    what = f"ca/{name}/{generation}/cert.pem is damaged: restored from the ledger's copy"
+    what = f"ca/{name}/{generation}/cert.pem was damaged: restored from the ledger's copy"
     assert report.made == {f"authority:{name}": what}
     assert real.doit().made == {}
 

@@ -107,7 +107,7 @@ CHECKS: dict[str, tuple[list[str], set[int]]] = {  # with the statuses that each
     "deploy.diff": (["media"], {0, 1, 2}),
     "deploy.drift": (["media"], {0, 1, 2}),
     "deploy.history": (["media"], {0, 1}),
-    "doctor": ([], {0, 1, 2}),
+    "doctor": ([], {0, 1, 2, 3}),  # of a machine that is not the subject here
     "explain": (["media"], {0}),
     "health": ([], {4}),
     "ledger.list": ([], {0, 1}),

@@ -79,8 +79,8 @@ def test_a_cross_certificate_stays_in_the_chain_of_a_leaf(real: RealHome) -> Non
 def test_no_entry_of_a_host_s_crl_has_ended_by_a_clock_that_nobody_confirms(real: RealHome) -> None:
     """It would leave the CRL that is in place there."""
     serial = real.project().ledger.certificates(artifact="cert:media")[-1].serial
-    assert ReleaseChecks(DesiredState.of(real.project(CENTURY))).has_ended(serial)
-    assert not ReleaseChecks(DesiredState.of(real.project(CENTURY, nobody))).has_ended(serial)
+    assert ReleaseChecks(DesiredState.of(real.project(CENTURY))).has_expired(serial)
+    assert not ReleaseChecks(DesiredState.of(real.project(CENTURY, nobody))).has_expired(serial)
 
 
 @pytest.mark.parametrize("days", [400, CENTURY])

@@ -6,6 +6,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,17 @@ def modules(package: Path) -> dict[str, Path]:
     return found
 
 
-def imports(path: Path, known: set[str]) -> Iterator[str]:
+def imports(path: Path, known: set[str]) -> tuple[str, ...]:
     """Dotted names of the modules that a file imports, wherever in it, those that it loads by name included."""
+    return _imports_read_once(path, frozenset(known))
+
+
+@cache
+def _imports_read_once(path: Path, known: frozenset[str]) -> tuple[str, ...]:
+    return tuple(_imports(path, known))
+
+
+def _imports(path: Path, known: frozenset[str]) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -151,16 +161,18 @@ def test_each_file_that_the_table_of_tasks_names_exists() -> None:
 
 
 def names_of(path: Path) -> set[str]:
-    """What a Python file defines at its top, and `Class.name` for what is in its classes."""
+    """What a Python file defines at its top, and `Class.name` for the functions and fields of its classes."""
     names = set()
     for node in ast.parse(path.read_text()).body:
         own = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
         own += [node.target.id] if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else []
         own += [str(node.name)] if isinstance(node, ast.ClassDef | ast.FunctionDef) else []
-        names |= {
-            *own,
-            *(f"{own[0]}.{one.name}" for one in getattr(node, "body", ()) if isinstance(one, ast.FunctionDef)),
-        }
+        inner = getattr(node, "body", ())
+        members = [one.name for one in inner if isinstance(one, ast.FunctionDef)]
+        members += [
+            one.target.id for one in inner if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+        ]
+        names |= {*own, *(f"{own[0]}.{member}" for member in members if own)}
     return names
 
 
@@ -252,7 +264,7 @@ def test_each_big_library_is_known_to_one_package(library: str) -> None:
     assert users == {ONE_PACKAGE[library]}
 
 
-def test_one_module_uses_undocumented_features_of_doit() -> None:
+def test_one_module_uses_undocumented_features_of_doit(trees: dict[str, ast.Module]) -> None:
     """The others import what doit's documentation describes: how a program loads its tasks and starts doit."""
     documented = {
         *("doit.cmd_base.ModuleTaskLoader", "doit.doit_cmd.DoitMain", "doit.exceptions.InvalidDodoFile"),
@@ -260,7 +272,7 @@ def test_one_module_uses_undocumented_features_of_doit() -> None:
     }
     imported = {
         f"{node.module}.{alias.name}"
-        for name, tree in trees().items()
+        for name, tree in trees.items()
         if name != "pipeline/doit_internals.py"
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("doit.")
@@ -274,13 +286,14 @@ def test_the_entry_points_are_short(entry_point: str) -> None:
     assert len((PROJECT / entry_point).read_text().splitlines()) < 80
 
 
+@pytest.fixture(scope="module")
 def trees() -> dict[str, ast.Module]:
     return {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in modules(PACKAGE).values()}
 
 
-def test_modules_functions_and_classes_stay_short() -> None:
-    assert [name for name in trees() if len((PACKAGE / name).read_text().splitlines()) > 400] == []
-    nodes = [node for tree in trees().values() for node in ast.walk(tree)]
+def test_modules_functions_and_classes_stay_short(trees: dict[str, ast.Module]) -> None:
+    assert [name for name in trees if len((PACKAGE / name).read_text().splitlines()) > 400] == []
+    nodes = [node for tree in trees.values() for node in ast.walk(tree)]
     long_functions = {
         node.name for node in nodes if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 45
     }
@@ -294,17 +307,17 @@ def test_modules_functions_and_classes_stay_short() -> None:
     assert wide == set()
 
 
-def test_few_functions_take_a_whole_project() -> None:
+def test_few_functions_take_a_whole_project(trees: dict[str, ast.Module]) -> None:
     """Others take the parts that they use: a signature shows what a function depends on."""
-    arguments = [node for tree in trees().values() for node in ast.walk(tree) if isinstance(node, ast.arg)]
+    arguments = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.arg)]
     whole = [one for one in arguments if one.annotation and ast.unparse(one.annotation) == "Project"]
     assert 0 < len(whole) < 60
 
 
-def test_each_public_class_has_a_name_of_its_own() -> None:
+def test_each_public_class_has_a_name_of_its_own(trees: dict[str, ast.Module]) -> None:
     names = Counter(
         node.name
-        for tree in trees().values()
+        for tree in trees.values()
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )

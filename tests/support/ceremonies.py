@@ -50,7 +50,7 @@ class RealHome(Home):
         """The request for the next ceremony, as `invoke ceremony.request` prepares it."""
         project = self.project(days)
         prepared = make_request.RequestPreparation(project).prepare(options)
-        project.close(settled=False)
+        project.close(run_succeeded=False)
         return prepared
 
     def open(self, path: Path, days: float = 0) -> CeremonySession:
@@ -88,7 +88,7 @@ class RealHome(Home):
                 accept_response.ResponseAcceptance(project).verify(folder)
             )
         finally:
-            project.close(settled=False)
+            project.close(run_succeeded=False)
 
     def ceremony(self, options: RequestOptions = NOTHING_MORE, days: float = 0) -> list[str]:
         """A whole ceremony in one day."""

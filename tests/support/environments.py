@@ -31,3 +31,8 @@ def environment(name: str) -> Path:
                     raise PkiError(f"{lock.name} cannot be installed: {reason}", typed)
             shutil.copy(lock, installed)
     return venv
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        environment(argument)

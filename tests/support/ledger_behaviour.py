@@ -67,7 +67,7 @@ class Site:
 
     def recorded(self) -> set[int]:
         project = self.home.project()
-        serials = set(project.ledger.revoked_serials(START, issuer="client-1"))
+        serials = set(project.ledger.revoked_serials(expiring_after=START, issuer="client-1"))
         project.ledger.close()
         return serials
 

@@ -42,7 +42,7 @@ def made_by_openssl(file: Path, key: Path | None = None) -> Made | None:
         input=b"\n" * 40,
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     if ran.returncode:
         return UNUSED if any(line in ran.stderr for line in IN_UNUSED_LINES) else None

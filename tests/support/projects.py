@@ -15,9 +15,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from doit import plugin
 
-from pki.ceremony import lint, second_opinion
 from pki.common import age, sealed_records
 from pki.common.limited_process import LimitedProcess
 from pki.ledger import database
@@ -28,6 +26,7 @@ from pki.project.clock_guard import Evidence, HostClock
 from pki.project.project import Project
 from pki.x509 import pkcs8
 from pki.x509.export import pkcs12
+from tests.support.asked_once import asked_once
 
 PROJECT = Path(__file__).parents[2]
 
@@ -136,18 +135,14 @@ def keys_opened_once() -> Iterator[None]:
 def hasty() -> Iterator[None]:
     """Passphrases need not be slow to guess here, and nothing need outlive the machine: no test here loses power.
 
-    What the linter and the second implementation say of one certificate is asked once in a process, and which packages
-    bring plugins for doit.
+    What depends on nothing but what is asked is asked once in a process.
     """
-    with pytest.MonkeyPatch.context() as patch:
+    with asked_once(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(pkcs8, "ROUNDS", 1000)
         patch.setattr(pkcs12, "ROUNDS", 1000)
         patch.setattr(age, "encrypt", _sealed_quickly)
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(database, "SYNCHRONOUS", "OFF")
-        patch.setattr(plugin, "entry_points", cache(plugin.entry_points))
-        for module, name in ((lint, "findings"), (second_opinion, "signature_fault")):
-            patch.setattr(module, name, _asked_once(getattr(module, name)))
         yield
 
 
@@ -174,19 +169,3 @@ def _sealed_quickly(data: bytes, passphrase: str) -> bytes:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(age, "WORK_FACTOR", 1)
         return SEAL(data, passphrase)
-
-
-def _asked_once(question: Callable[..., Any]) -> Callable[..., Any]:
-    """A question about certificates and CRLs, whose answers are remembered by their DER."""
-    answers: dict[tuple[object, ...], Any] = {}
-
-    def ask(*signed: lint.Signed, **settings: str) -> Any:
-        parameters = (
-            *(certificate.public_bytes(serialization.Encoding.DER) for certificate in signed),
-            *sorted(settings.items()),
-        )
-        if parameters not in answers:
-            answers[parameters] = question(*signed, **settings)
-        return answers[parameters][:]
-
-    return ask

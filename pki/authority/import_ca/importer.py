@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -14,97 +15,112 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.authority.import_ca import naming, openssl_index
 from pki.authority.import_ca import revocations as import_ca_revocations
-from pki.authority.import_ca.scan import ScannedFiles, find
+from pki.authority.import_ca.scan import ScannedCertificate, ScannedFiles, find
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.ledger.types import IssuanceRecords, Issued, LastCrl
+from pki.project.adopted_ca import has_signed
 from pki.project.authorities import Authorities
-from pki.project.external_ca import has_signed
 from pki.project.generations import Generation
 from pki.project.ledger_view import LedgerView
 from pki.x509.certificate_names import alternative_names, common_name
 from pki.x509.keys import public_der
 from pki.x509.revocation import crl_number
 
-NEVER = datetime.fromtimestamp(0, UTC)
+NEVER = datetime.fromtimestamp(0, UTC)  # the date of a CRL that is unknown; every certificate expires after it
 PLACES = ("", "pki", "demoCA")  # below the named folder: openssl ca, easy-rsa, the default of openssl.cnf
-COUNTABLE = 1 << 62  # below the 64-bit integers of the databases, with room for years of CRLs
-
-
+NUMBER_LIMIT = 1 << 62  # CRL numbers: below the 64-bit integers of the databases, with room for years of CRLs
 UNNAMED = ArtifactId("", "")  # until all names are known: `naming.artifact` then chooses one
 
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """New records of a folder, the number of those that the ledger has already, and a text for each one left out."""
+    """The records of a folder that are new, how many certificates the ledger has already, and what was left out.
+
+    `left_out` has one text for each file or line.
+    """
 
     issuance_records: IssuanceRecords
     recorded: int
     left_out: tuple[str, ...]
 
 
+class _NamedRecord(NamedTuple):
+    """A certificate without an artifact, and the name from which its artifact is made."""
+
+    name: str
+    issued: Issued
+
+
 @dataclass(frozen=True, slots=True)
 class _SortedFiles:
     """The files of a folder: certificates that the CA signed, by serial number, its CRLs, and the rows of its index.
 
-    `number` is the number of its last CRL by the file crlnumber, or 0.
+    `last_crl_number` is the number of its last CRL according to the file crlnumber, or 0.
     """
 
-    certificates: dict[int, tuple[str, x509.Certificate]]
+    certificates: dict[int, ScannedCertificate]
     crls: list[x509.CertificateRevocationList]
     rows: list[openssl_index.IndexRow]
-    number: int
+    last_crl_number: int
     left_out: list[str]
 
 
 def read(authorities: Authorities, ledger_view: LedgerView, name: str, folder: Path, shown: str) -> ImportResult:
     """Return the records in a folder of the adopted authority `name` that the ledger lacks.
 
-    `shown` is the name of the folder in messages. Raises PkiError with every fault of its files; files that another CA
-    signed are not faults, they are left out.
+    `shown` is the name of the folder in messages. Raises PkiError with every fault of its files. A file that another CA
+    signed is not a fault: it is left out.
     """
     ca = authorities.generation(name)
-    assert ca is not None  # `generation` raises where the folder contains no certificate
+    assert ca is not None, "`generation` raises where the folder contains no certificate"
     sorted_files = _sorted(ca, folder, shown)
     recorded = ledger_view.ledger.certificates(issuer=name) if ledger_view.has_ledger else []
     _check_same_ca(ca, recorded)
     new = list(_certificates(ca, sorted_files, recorded))
-    revoked = ledger_view.ledger.revoked_entries(name, NEVER) if ledger_view.has_ledger else []
-    revocations, unchanged = import_ca_revocations.compare(
-        sorted_files.rows, sorted_files.crls, [*recorded, *new], {revocation.serial for revocation in revoked}, ca
+    revoked = ledger_view.ledger.revoked_entries(name, expiring_after=NEVER) if ledger_view.has_ledger else []
+    revoked_serials = {revocation.serial for revocation in revoked}
+    revocations, no_longer_revoked = import_ca_revocations.compare(
+        sorted_files.rows, sorted_files.crls, [*recorded, *new], revoked_serials, ca
     )
     last = ledger_view.ledger.last_crl(name) if ledger_view.has_ledger else None
     crl = _last_crl(sorted_files)
-    newer = crl if crl and (last is None or crl.number > last[0]) else None
+    newer = crl if crl and (last is None or crl.number > last.number) else None
     issuance_records = IssuanceRecords(name, tuple(new), tuple(revocations), newer)
-    return ImportResult(issuance_records, len(recorded), (*sorted_files.left_out, *unchanged))
+    return ImportResult(issuance_records, len(recorded), (*sorted_files.left_out, *no_longer_revoked))
 
 
 def _sorted(ca: Generation, folder: Path, shown: str) -> _SortedFiles:
-    scanned_files, rows, faults, number = find(folder, shown), list[openssl_index.IndexRow](), list[str](), 0
+    """Return the files of a folder that belong to the CA. Raises PkiError with every fault of the files."""
+    scanned_files, rows, faults, last_crl_number = find(folder, shown), list[openssl_index.IndexRow](), list[str](), 0
     place = next((folder_name for folder_name in PLACES if (folder / folder_name / "index.txt").is_file()), None)
     if place is not None:
         name = "/".join(part for part in (shown, place, "index.txt") if part)
         rows, faults = openssl_index.parse(filesystem.read(folder / place / "index.txt") or b"", name)
-        number = _number(folder / place / "crlnumber", name.replace("index.txt", "crlnumber"), faults)
-    certificates: dict[int, tuple[str, x509.Certificate]] = {}
+        last_crl_number = _last_crl_number(folder / place / "crlnumber", name.replace("index.txt", "crlnumber"), faults)
+    certificates: dict[int, ScannedCertificate] = {}
     foreign, left_out = set[tuple[int, datetime]](), dict[bytes, str]()
-    for file, cert in scanned_files.certificates:
+    for scanned in scanned_files.certificates:
+        file, cert = scanned
         if reason := _foreign_reason(ca, cert):
             foreign.add((cert.serial_number, cert.not_valid_after_utc))
             if reason.code is not Why.CA_ITSELF:
                 left_out.setdefault(cert.fingerprint(hashes.SHA256()), f"{file}: {reason}")
-        elif certificates.setdefault(cert.serial_number, (file, cert))[1] != cert:
-            first = certificates[cert.serial_number][0]
-            faults.append(f"{file}: serial {cert.serial_number:02X} also belongs to another certificate, in {first}")
+            continue
+        first = certificates.setdefault(cert.serial_number, scanned)
+        if first.certificate != cert:
+            faults.append(
+                f"{file}: serial {cert.serial_number:02X} also belongs to another certificate, in {first.file}"
+            )
     crls = [crl for _, crl in scanned_files.crls if has_signed(ca.certificate, crl)]
     _check_files(
-        ca, scanned_files, shown, faults=[*scanned_files.faults, *faults], is_its_own=bool(certificates or crls)
+        ca, scanned_files, shown, faults=[*scanned_files.faults, *faults], has_own_files=bool(certificates or crls)
     )
     foreign_crls = [f"{file}: {ca.name} did not sign this CRL" for file, crl in scanned_files.crls if crl not in crls]
-    rows = [row for row in rows if (row.serial, row.end) not in foreign or row.serial in certificates]
+    # an index may also name certificates of another CA: their files show it
+    rows = [row for row in rows if (row.serial, row.not_after) not in foreign or row.serial in certificates]
     zero_serials = [
         f"{shown}: line {row.line} of index.txt has serial 00, which no CRL can list" for row in rows if not row.serial
     ]
@@ -112,13 +128,13 @@ def _sorted(ca: Generation, folder: Path, shown: str) -> _SortedFiles:
         certificates,
         crls,
         [row for row in rows if row.serial],
-        number,
+        last_crl_number,
         [*left_out.values(), *foreign_crls, *zero_serials],
     )
 
 
 def _foreign_reason(ca: Generation, cert: x509.Certificate) -> Reason | None:
-    """Return why a certificate is not one that the CA issued to another subject; None when it is one."""
+    """Return why a certificate is left out; None when the CA issued it to another subject."""
     subject, issuer = cert.subject.rfc4514_string(), cert.issuer.rfc4514_string()
     if cert.subject == ca.certificate.subject and public_der(cert.public_key()) == public_der(
         ca.certificate.public_key()
@@ -132,14 +148,15 @@ def _foreign_reason(ca: Generation, cert: x509.Certificate) -> Reason | None:
 
 
 def _check_files(
-    ca: Generation, scanned_files: ScannedFiles, shown: str, *, faults: list[str], is_its_own: bool
+    ca: Generation, scanned_files: ScannedFiles, shown: str, *, faults: list[str], has_own_files: bool
 ) -> None:
+    """Raise PkiError with all faults of the files, or if none of the files is from the CA."""
     if faults:
         raise PkiError(
             "\n".join(["nothing was imported; faults:", *faults]),
             "fix them, then repeat the command",
         )
-    if not is_its_own:
+    if not has_own_files:
         count = (
             f"{len(scanned_files.certificates)} certificates found"
             if scanned_files.certificates
@@ -166,26 +183,25 @@ def _check_same_ca(ca: Generation, recorded: list[Issued]) -> None:
 
 def _certificates(ca: Generation, sorted_files: _SortedFiles, recorded: list[Issued]) -> Iterator[Issued]:
     """Yield what the ledger lacks, oldest first: certificates, and rows of the index without a certificate file."""
-    serials, used_names = (
-        {certificate.serial for certificate in recorded},
-        {certificate.artifact for certificate in recorded},
-    )
-    new = [_of_certificate(ca.name, file, cert) for file, cert in sorted_files.certificates.values()]
-    new += [_of_row(ca, row) for row in sorted_files.rows if row.serial not in sorted_files.certificates]
-    for name, issued in sorted(new, key=lambda pair: (pair[1].not_before, pair[1].serial)):
-        if issued.serial not in serials:
-            artifact = naming.artifact(ca.name, name, issued.serial, used_names)
-            used_names.add(artifact)
+    recorded_serials = {certificate.serial for certificate in recorded}
+    used_artifacts = {certificate.artifact for certificate in recorded}
+    records = [_of_certificate(ca.name, scanned) for scanned in sorted_files.certificates.values()]
+    records += [_of_row(ca, row) for row in sorted_files.rows if row.serial not in sorted_files.certificates]
+    for name, issued in sorted(records, key=lambda record: (record.issued.not_before, record.issued.serial)):
+        if issued.serial not in recorded_serials:
+            artifact = naming.artifact(ca.name, name, issued.serial, used_artifacts)
+            used_artifacts.add(artifact)
             yield naming.renamed(issued, artifact)
 
 
-def _of_certificate(name: str, file: str, cert: x509.Certificate) -> tuple[str, Issued]:
+def _of_certificate(ca_name: str, scanned: ScannedCertificate) -> _NamedRecord:
+    cert = scanned.certificate
     names: tuple[str, ...] = ()
     with suppress(ValueError):  # other programs may have written unreadable extensions
         names = alternative_names(cert)
     issued = Issued(
         serial=cert.serial_number,
-        issuer=GenerationName.parse(name),
+        issuer=GenerationName.parse(ca_name),
         artifact=UNNAMED,
         profile=naming.profile(cert),
         subject=cert.subject.rfc4514_string(),
@@ -196,10 +212,10 @@ def _of_certificate(name: str, file: str, cert: x509.Certificate) -> tuple[str, 
         revoked="",
         pem=cert.public_bytes(Encoding.PEM).decode(),
     )
-    return common_name(cert.subject) or next(iter(names), "") or Path(file).stem, issued
+    return _NamedRecord(common_name(cert.subject) or next(iter(names), "") or Path(scanned.file).stem, issued)
 
 
-def _of_row(ca: Generation, row: openssl_index.IndexRow) -> tuple[str, Issued]:
+def _of_row(ca: Generation, row: openssl_index.IndexRow) -> _NamedRecord:
     issued = Issued(
         serial=row.serial,
         issuer=GenerationName.parse(ca.name),
@@ -207,20 +223,23 @@ def _of_row(ca: Generation, row: openssl_index.IndexRow) -> tuple[str, Issued]:
         profile="unknown",
         subject=row.subject,
         names=(),
-        not_before=min(ca.not_before, row.end),
-        not_after=row.end,
+        not_before=min(ca.not_before, row.not_after),  # the index has no start of validity
+        not_after=row.not_after,
         reason="imported from index.txt: its certificate was not in the folder",
         revoked="",
         pem="",
     )
-    return row.common_name, issued
+    return _NamedRecord(row.common_name, issued)
 
 
 # -- the last CRL -----------------------------------------------------------------------------------------------------
 
 
-def _number(path: Path, shown: str, faults: list[str]) -> int:
-    """Return the number of the last CRL by the file `crlnumber`, which contains the next one."""
+def _last_crl_number(path: Path, shown: str, faults: list[str]) -> int:
+    """Return the number of the last CRL: one less than in the file `crlnumber`, which contains the next number.
+
+    Returns 0 without the file. Adds a text to `faults` when the file cannot be read.
+    """
     text = (filesystem.read(path) or b"").decode(errors="replace").strip()
     if not text:
         return 0
@@ -232,10 +251,10 @@ def _number(path: Path, shown: str, faults: list[str]) -> int:
 
 
 def _last_crl(sorted_files: _SortedFiles) -> LastCrl | None:
-    """Return the newest CRL; without a CRL file, what crlnumber says about its number."""
+    """Return the newest CRL; without a CRL file, a record with the number from crlnumber."""
     newest = max(sorted_files.crls, key=lambda crl: crl.last_update_utc, default=None)
-    number = max([sorted_files.number, *map(crl_number, sorted_files.crls)])
-    if number >= COUNTABLE:
+    number = max([sorted_files.last_crl_number, *map(crl_number, sorted_files.crls)])
+    if number >= NUMBER_LIMIT:
         raise PkiError(
             f"the number of the last CRL, {number}, is larger than the ledger can store",
             "no CRL with a higher number can be issued: keep issuing this authority's CRLs where you do now",

@@ -16,16 +16,15 @@ PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLIEN
 
 
 def artifact(authority: str, name: str, serial: int, used: Container[str]) -> ArtifactId:
-    """Return `legacy:web` for the name `web`.
+    """Return `legacy:web` for the name `web` of a certificate of the CA `legacy`.
 
-    If that is already used, the beginning of the serial number is added, as long as necessary.
+    If this artifact is in `used`, the serial number is added: 8 digits, or as many more as make it unique.
     """
     digits = f"{serial:x}"
     word = re.sub(r"[^\w.@+-]+", "-", name).strip("-.") or digits
-    candidates = [word, *(f"{word}-{digits[:size]}" for size in range(min(8, len(digits)), len(digits) + 1))]
-    return next(
-        artifact_id for candidate in candidates if (artifact_id := ArtifactId(authority, candidate)) not in used
-    )
+    names = [word, *(f"{word}-{digits[:size]}" for size in range(min(8, len(digits)), len(digits) + 1))]
+    candidates = [ArtifactId(authority, name) for name in names]
+    return next(candidate for candidate in candidates if candidate not in used)
 
 
 def renamed(issued: Issued, name: ArtifactId) -> Issued:

@@ -1,6 +1,6 @@
 """The `index.txt` of `openssl ca` and easy-rsa: one line for each certificate, six fields between tabs.
 
-State (V, R, E), end, revocation (`date[,reason[,more]]`), serial number, file name, subject:
+The fields are: state (V, R, E), expiry, revocation (`date[,reason[,more]]`), serial number, file name, subject.
 https://docs.openssl.org/3.0/man1/openssl-ca/
 """
 
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from pki.common.errors import PkiError
 
@@ -36,15 +37,22 @@ REASONS = {
 }
 
 
+class ImportedRevocation(NamedTuple):
+    """Time and reason of a revocation, from index.txt or from a CRL."""
+
+    at: datetime
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """One line of index.txt; `revoked` is time and reason of the revocation, if any."""
+    """One line of index.txt: a certificate, and its revocation if it is revoked."""
 
     line: int
     serial: int
-    end: datetime
+    not_after: datetime
     subject: str
-    revoked: tuple[datetime, str] | None
+    revocation: ImportedRevocation | None
 
     @property
     def common_name(self) -> str:
@@ -83,30 +91,36 @@ def _row(line: int, text: str) -> IndexRow:
     fields = TAB.split(text)
     if len(fields) != FIELDS:
         raise PkiError(f"expected {FIELDS} fields between tabs, got {len(fields)}")
-    state, end, revocation, serial, _, subject = fields
+    state, expiry, revocation, serial, _, subject = fields
     if state not in {"V", "R", "E"}:
         raise PkiError(f"expected V, R or E, got {state!r}")
     if not re.fullmatch(r"[0-9A-Fa-f]+", serial):
         raise PkiError(f"expected a serial number in hexadecimal, got {serial!r}")
     if (state == "R") != bool(revocation):
         raise PkiError("is revoked without a date" if state == "R" else f"is {state} and has a revocation date")
-    revoked = _revocation(revocation) if revocation else None
-    return IndexRow(line, int(serial, 16), _date(end), _readable(subject), revoked)
+    return IndexRow(
+        line=line,
+        serial=int(serial, 16),
+        not_after=_date(expiry),
+        subject=_readable(subject),
+        revocation=_revocation(revocation) if revocation else None,
+    )
 
 
-def _revocation(text: str) -> tuple[datetime, str]:
+def _revocation(text: str) -> ImportedRevocation:
     date, _, rest = text.partition(",")
     word = rest.partition(",")[0]
     if word.lower() == "removefromcrl":
         raise PkiError("is revoked with removeFromCRL, which undoes a revocation; write V, or another reason")
     if word and word.lower() not in REASONS:
         raise PkiError(f"{word!r} is not a revocation reason")
-    return _date(date), REASONS[word.lower()] if word else "unspecified"
+    return ImportedRevocation(_date(date), REASONS[word.lower()] if word else "unspecified")
 
 
 def _date(text: str) -> datetime:
     """Parse UTCTime or GeneralizedTime; a two-digit year below 50 is in this century (RFC 5280 §4.1.2.5.1)."""
-    digits = match[1] if (match := DATE.fullmatch(text)) else ""
+    match = DATE.fullmatch(text)
+    digits = match[1] if match else ""
     if len(digits) == len("YYMMDDHHMMSS"):
         digits = ("20" if digits < "50" else "19") + digits
     try:

@@ -1,4 +1,4 @@
-"""Revocations of an adopted CA, by its index and its CRLs, compared with the ledger."""
+"""The revocations of an adopted CA in its index and its CRLs, compared with those in the ledger."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 
 from cryptography import x509
 
-from pki.authority.import_ca.openssl_index import IndexRow
+from pki.authority.import_ca.openssl_index import ImportedRevocation, IndexRow
 from pki.config.identifiers import ArtifactId
 from pki.ledger.types import Issued, Revocation
 from pki.project.generations import Generation
@@ -18,38 +18,41 @@ def compare(
     rows: list[IndexRow],
     crls: list[x509.CertificateRevocationList],
     issued: list[Issued],
-    recorded: set[int],
+    recorded_serials: set[int],
     ca: Generation,
 ) -> tuple[list[Revocation], list[str]]:
-    """Return the revocations that the ledger lacks, oldest first, and a text for each that the files lost.
+    """Return the revocations that the ledger lacks, oldest first, and a text for each revocation that the index lost.
 
-    `recorded` are the serial numbers that the ledger records as revoked.
+    `recorded_serials` are the serial numbers that the ledger records as revoked.
     """
-    revoked = {serial: revocation for crl in sorted(crls, key=_begin) for serial, revocation in listed(crl)}
-    revoked |= {
-        row.serial: row.revoked for row in rows if row.revoked
-    }  # the index counts: the next CRL would be made from it
-    by_serial, ends = {certificate.serial: certificate for certificate in issued}, {row.serial: row.end for row in rows}
+    revoked = {serial: revocation for crl in sorted(crls, key=_this_update) for serial, revocation in listed(crl)}
+    # the index wins over the CRLs, because the CA's next CRL would be made from the index
+    revoked |= {row.serial: row.revocation for row in rows if row.revocation}
+    certificates = {certificate.serial: certificate for certificate in issued}
+    expiries = {row.serial: row.not_after for row in rows}
     new = []
-    for serial, (at, reason) in sorted(revoked.items(), key=lambda pair: (pair[1][0], pair[0])):
-        if serial not in recorded:
-            name = by_serial[serial].artifact if serial in by_serial else ArtifactId(ca.name, f"{serial:x}")
-            end = by_serial[serial].not_after if serial in by_serial else ends.get(serial, ca.not_after)
-            new.append(Revocation(serial, name, reason, at, end))
-    no_longer_revoked = [row for row in rows if row.serial not in revoked and row.serial in recorded]
+    for serial, revocation in sorted(revoked.items(), key=lambda item: (item[1].at, item[0])):
+        if serial in recorded_serials:
+            continue
+        if certificate := certificates.get(serial):
+            name, not_after = certificate.artifact, certificate.not_after
+        else:  # only a CRL names this certificate: at the latest it expires with its CA
+            name, not_after = ArtifactId(ca.name, f"{serial:x}"), expiries.get(serial, ca.not_after)
+        new.append(Revocation(serial, name, revocation.reason, revocation.at, not_after))
+    no_longer_revoked = [row for row in rows if row.serial not in revoked and row.serial in recorded_serials]
     return new, [
         f"line {row.line} of index.txt: serial {row.serial:02X} was revoked; it stays revoked"
         for row in no_longer_revoked
     ]
 
 
-def listed(crl: x509.CertificateRevocationList) -> Iterator[tuple[int, tuple[datetime, str]]]:
-    """Yield serial number, date and reason of each revocation in a CRL."""
+def listed(crl: x509.CertificateRevocationList) -> Iterator[tuple[int, ImportedRevocation]]:
+    """Yield serial number and revocation of each entry of a CRL."""
     for entry in crl:
         reason = entry_reason(entry)
         if reason in IMPORTED_REASONS:  # removeFromCRL revokes nothing
-            yield entry.serial_number, (entry.revocation_date_utc, reason)
+            yield entry.serial_number, ImportedRevocation(entry.revocation_date_utc, reason)
 
 
-def _begin(crl: x509.CertificateRevocationList) -> datetime:
+def _this_update(crl: x509.CertificateRevocationList) -> datetime:
     return crl.last_update_utc

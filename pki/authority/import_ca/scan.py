@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from cryptography import x509
 
@@ -20,15 +20,26 @@ T = TypeVar("T")
 SKIPPED = {"private", "private_by_serial", "reqs", "reqs_by_serial"}  # keys and requests hold no certificates
 
 
+class ScannedCertificate(NamedTuple):
+    """A certificate, and the name of its file in messages."""
+
+    file: str
+    certificate: x509.Certificate
+
+
+class ScannedCrl(NamedTuple):
+    """A CRL, and the name of its file in messages."""
+
+    file: str
+    crl: x509.CertificateRevocationList
+
+
 @dataclass
 class ScannedFiles:
-    """Certificates and CRLs of a folder, each with its file name in messages.
+    """The certificates and CRLs of a folder; `faults` has a message for each file that cannot be read."""
 
-    `faults` are files that cannot be read.
-    """
-
-    certificates: list[tuple[str, x509.Certificate]] = field(default_factory=list)
-    crls: list[tuple[str, x509.CertificateRevocationList]] = field(default_factory=list)
+    certificates: list[ScannedCertificate] = field(default_factory=list)
+    crls: list[ScannedCrl] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
 
@@ -45,10 +56,11 @@ def find(folder: Path, shown: str) -> ScannedFiles:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for current, inner, names in os.walk(folder):
-        inner[:] = sorted(name for name in inner if name not in SKIPPED and not name.startswith("."))
+    for current_folder, subfolders, names in os.walk(folder):
+        # os.walk visits only the subfolders that remain in this list
+        subfolders[:] = sorted(name for name in subfolders if name not in SKIPPED and not name.startswith("."))
         for name in sorted(names):
-            path = Path(current, name)
+            path = Path(current_folder, name)
             if path.suffix.lower() in SUFFIXES and path.is_file():
                 yield path
 
@@ -59,23 +71,24 @@ def _add(files: ScannedFiles, name: str, suffix: str, data: bytes) -> None:
     for section in sections:
         text = section.whole.replace(b"X509 CERTIFICATE", b"CERTIFICATE")
         if section.label == "X509 CRL":
-            files.crls.append((name, _loaded(x509.load_pem_x509_crl, text, f"{name}: contains a CRL")))
+            files.crls.append(ScannedCrl(name, _loaded(x509.load_pem_x509_crl, text, f"{name}: contains a CRL")))
         else:
-            files.certificates.append((name, _certificate(x509.load_pem_x509_certificate, text, name)))
+            certificate = _certificate(x509.load_pem_x509_certificate, text, name)
+            files.certificates.append(ScannedCertificate(name, certificate))
     if data.count(b"-----BEGIN CERTIFICATE-----") > len(sections):
         raise PkiError(f"{name}: contains a truncated certificate")
     if b"-----BEGIN " in data or suffix == ".pem":
-        return
+        return  # a PEM file is not also DER
     if suffix == ".crl":
-        files.crls.append((name, _loaded(x509.load_der_x509_crl, data, f"{name}: is a CRL")))
+        files.crls.append(ScannedCrl(name, _loaded(x509.load_der_x509_crl, data, f"{name}: is a CRL")))
     else:
-        files.certificates.append((name, _certificate(x509.load_der_x509_certificate, data, name)))
+        certificate = _certificate(x509.load_der_x509_certificate, data, name)
+        files.certificates.append(ScannedCertificate(name, certificate))
 
 
 def _certificate(load: Callable[[bytes], x509.Certificate], data: bytes, name: str) -> x509.Certificate:
-    with warnings.catch_warnings(
-        action="ignore"
-    ):  # cryptography warns about serial number 0, which the importer reports itself
+    # cryptography warns about serial number 0, which the importer reports itself
+    with warnings.catch_warnings(action="ignore"):
         return _loaded(load, data, f"{name}: contains a certificate")
 
 

@@ -1,6 +1,6 @@
 """The trust page at the project's publishing address, and the configuration profile for Apple's systems.
 
-Rendering takes longer than the rest of a run that has nothing to do, so every run computes only `cache_key`.
+Rendering takes longer than a run that has nothing to do, so such a run computes only `cache_key`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from pki.project.authorities import Authorities
 
 def cache_key(inventory: Inventory, authorities: Authorities) -> str:
     """Return a digest of all that page and profile depend on, except the CRL files."""
-    config = inventory
-    publisher = config.hosts.get(config.publish.host)
-    live = [name for authority in identifiers.AUTHORITIES for name in authorities.live(authority)]
-    fingerprints = {
-        name: generation.fingerprint if (generation := authorities.generation(name)) else "" for name in live
-    }
+    publisher = inventory.hosts.get(inventory.publish.host)
+    names = [name for authority in identifiers.AUTHORITIES for name in authorities.live(authority)]
+    generations = {name: authorities.generation(name) for name in names}
     return digest_of(
-        *(config.organisation, config.domains, config.publish.url, config.sandbox, publisher and publisher.proxy),
-        *(fingerprints, code_digest()),
+        inventory.organisation,
+        inventory.domains,
+        inventory.publish.url,
+        inventory.sandbox,
+        publisher.proxy if publisher else None,
+        {name: generation.fingerprint if generation else "" for name, generation in generations.items()},
+        code_digest(),
     )

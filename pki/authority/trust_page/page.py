@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,35 +27,36 @@ BYTES_IN_A_LINE = 8
 
 def files(inventory: Inventory, store: Store, authorities: Authorities) -> dict[str, bytes]:
     """Return the contents of page and profile, by path relative to the project."""
-    config = inventory
     live = {authority: _generations(authorities, authority) for authority in identifiers.AUTHORITIES}
     roots = [root.certificate for root in live["root"]]
     return {
         store.shown(store.trust("index.html")): _fitting(inventory, store, live),
         store.shown(store.trust("roots.mobileconfig")): mobileconfig.trust_only(
-            config.organisation, config.domains[0], roots
+            inventory.organisation, inventory.domains[0], roots
         ),
     }
 
 
 def _generations(authorities: Authorities, authority: str) -> list[Generation]:
     """Return the live generations of an authority, newest first. Raises PkiError when one is missing."""
-    generations = [authorities.generation(name) for name in reversed(authorities.live(authority))]
-    if None in generations:
-        raise authorities.missing_authority(authority)
-    return [generation for generation in generations if generation]
+    generations = list[Generation]()
+    for name in reversed(authorities.live(authority)):
+        generation = authorities.generation(name)
+        if generation is None:
+            raise authorities.missing_authority(authority)
+        generations.append(generation)
+    return generations
 
 
 def _fitting(inventory: Inventory, store: Store, live: dict[str, list[Generation]]) -> bytes:
     """Return the page, without QR codes or installation steps if it would exceed the proxy's file size limit."""
-    config = inventory
-    largest = largest_published(config)
+    largest = largest_published(inventory)
     for has_codes, has_steps in ((True, True), (False, True), (False, False)):
         page = render(context(inventory, store, live, has_codes=has_codes) | {"steps": has_steps})
         if not largest or len(page) <= largest:
             return page
     raise PkiError(
-        f"the page has {len(page)} bytes, and the proxy of {config.publish.host} serves files of at most {largest}",
+        f"the page has {len(page)} bytes, and the proxy of {inventory.publish.host} serves files of at most {largest}",
         "publish.host: name a host with another proxy",
     )
 
@@ -68,12 +70,11 @@ def context(
     inventory: Inventory, store: Store, live: dict[str, list[Generation]], *, has_codes: bool
 ) -> dict[str, Any]:
     """Return the template values of the page."""
-    config = inventory
     return {
-        "organisation": config.organisation,
-        "domains": config.domains,
-        "url": config.publish.url,
-        "sandbox": config.sandbox,
+        "organisation": inventory.organisation,
+        "domains": inventory.domains,
+        "url": inventory.publish.url,
+        "sandbox": inventory.sandbox,
         "steps": True,
         "roots": [
             {**_root(root, has_code=has_codes), "is_older": root is not live["root"][0]} for root in live["root"]
@@ -82,7 +83,7 @@ def context(
             {
                 "name": generation.name,
                 "end": _day(generation.not_after),
-                "next_update": _due(store, generation),
+                "next_update": _next_update(store, generation),
             }
             for authority in identifiers.AUTHORITIES
             for generation in live[authority]
@@ -105,15 +106,14 @@ def _root(root: Generation, *, has_code: bool) -> dict[str, Any]:
     }
 
 
-def _due(store: Store, generation: Generation) -> str:
-    """Return the date of nextUpdate of the CRL of a generation. Raises PkiError when the CRL is missing or damaged."""
+def _next_update(store: Store, generation: Generation) -> str:
+    """Return the day of nextUpdate of the CRL of a generation. Raises PkiError when the CRL is missing or damaged."""
     data = filesystem.read(store.crl(generation.name))
     crl = canonical.read_crl(data or b"", Encoding.DER)
-    end = crl.next_update_utc if crl is not None else None
-    if end is None:
+    if crl is None or crl.next_update_utc is None:
         raise PkiError(f"the CRL of {generation.name} is {'damaged' if data else 'missing'}", "./run doit")
-    return _day(end)
+    return _day(crl.next_update_utc)
 
 
-def _day(moment: Any) -> str:
+def _day(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d}"

@@ -53,12 +53,12 @@ class CrlSchedule:
 
     def _last_number(self, root: str) -> int:
         last = self.project.ledger.last_crl(root)
-        return last[0] if last else 0
+        return last.number if last else 0
 
     def _revoked(self, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[RevokedCa]:
         """Yield the entries of a root's CRLs: revocations in the ledger, and the requested ones."""
         begin = self.project.now - BACKDATED  # of the first pre-signed CRL
-        for entry in self.project.ledger.revoked_entries(root, begin):
+        for entry in self.project.ledger.revoked_entries(root, expiring_after=begin):
             issued = next(iter(self.project.ledger.certificates(serial=entry.serial)), None)
             if issued is None:
                 raise PkiError(

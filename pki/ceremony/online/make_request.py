@@ -194,7 +194,7 @@ class RequestPreparation:
         done = {
             entry.serial
             for series in request.crl_series
-            for entry in self.project.ledger_view.ledger.revoked_entries(series.root, self.project.now)
+            for entry in self.project.ledger_view.ledger.revoked_entries(series.root, expiring_after=self.project.now)
         }
         listed = [entry for series in request.crl_series for entry in series.revoked]
         return RequestOptions(

@@ -17,7 +17,16 @@ from typing import Any
 
 from pki.common import filesystem, visible
 from pki.config.model import Ansible
-from pki.deploy import access, host_output, tls_client, verification
+from pki.deploy import (
+    access,
+    binary_protocols,
+    bounded_stream,
+    host_output,
+    questions,
+    text_protocols,
+    tls_client,
+    verification,
+)
 from pki.deploy.preflight import ReleaseContents
 from pki.deploy.protocol import batch_stream
 from pki.deploy.ssh import CONNECT_TIMEOUT, NO_FORWARDING, PROGRAM, Transport
@@ -28,6 +37,10 @@ UTILS = "ansible_collections.doit.pki.plugins.plugin_utils"
 COLLECTION_MODULES = (
     visible,
     host_output,
+    bounded_stream,
+    text_protocols,
+    binary_protocols,
+    questions,
     tls_client,
     access,
     verification,
@@ -179,15 +192,20 @@ def remove_secrets(folder: Path) -> None:
 
 
 def plan_rounds(payloads: Sequence[HostPayload]) -> list[list[HostPayload]]:
-    """Return as few plays as the largest group has hosts, of about the same size, in the given order."""
-    sizes = Counter(payload.group for payload in payloads if payload.group)
-    rounds: list[list[HostPayload]] = [[] for _ in range(max(sizes.values(), default=1))]
-    size, used = -(-len(payloads) // len(rounds)), set()
-    for payload in sorted(payloads, key=lambda payload: not payload.group):
+    """Divide the hosts into plays, in the given order; two hosts of one group are never in the same play.
+
+    There are as many plays as the largest group has hosts, of about the same size.
+    """
+    group_sizes = Counter(payload.group for payload in payloads if payload.group)
+    rounds: list[list[HostPayload]] = [[] for _ in range(max(group_sizes.values(), default=1))]
+    round_size = -(-len(payloads) // len(rounds))  # rounded up
+    used = set[tuple[int, str]]()
+    for payload in sorted(payloads, key=lambda payload: not payload.group):  # hosts without a group fill the gaps
         free = (number for number in range(len(rounds)) if (number, payload.group) not in used)
-        number = min(free, key=lambda number: len(rounds[number]) >= size)
+        number = min(free, key=lambda number: len(rounds[number]) >= round_size)  # the first that is not full
         rounds[number].append(payload)
-        used |= {(number, payload.group)} if payload.group else set()
+        if payload.group:
+            used.add((number, payload.group))
     position = {payload.host: number for number, payload in enumerate(payloads)}
     return [sorted(hosts, key=lambda payload: position[payload.host]) for hosts in rounds]
 

@@ -116,8 +116,9 @@ def host_results(events: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def _events_of(folder: Path, invalid: list[str]) -> Iterator[dict[str, Any]]:
     """Yield the events of a run in their order, without those that are too large or incomplete."""
-    names = [path for path in folder.glob("*.json") if path.name.partition("-")[0].isdecimal()]
-    for path in sorted(names, key=lambda path: int(path.name.partition("-")[0])):
+    # ansible-runner names the files NUMBER-UUID.json
+    paths = [path for path in folder.glob("*.json") if path.name.partition("-")[0].isdecimal()]
+    for path in sorted(paths, key=lambda path: int(path.name.partition("-")[0])):
         try:
             event = json.loads(path.read_bytes()) if path.stat().st_size <= MAX_EVENT_BYTES else None
         except (OSError, ValueError, RecursionError):

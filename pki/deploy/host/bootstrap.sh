@@ -58,7 +58,7 @@ if [ -d /run/systemd/system ]; then
 [Unit]
 Description=Finish or undo an interrupted delivery of doit-pki
 ConditionPathExists=/var/lib/pki-apply
-Before=nginx.service haproxy.service caddy.service apache2.service
+Before=nginx.service haproxy.service caddy.service apache2.service traefik.service
 After=local-fs.target
 
 [Service]

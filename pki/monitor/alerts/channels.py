@@ -118,7 +118,7 @@ class Sender:
         late = ""
         if channel.failing_since:
             late = f"Earlier messages could not be sent since {channel.failing_since[:10]}: {channel.message}"
-        origin = f"{socket.gethostname()}, in {commands_folder(self._store.home)}"
+        origin = f"{socket.gethostname()}, in the folder {commands_folder(self._store.home)}"
         facts = mail_texts.MailFacts(
             self._addresses.organisation,
             origin,

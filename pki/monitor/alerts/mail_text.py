@@ -32,15 +32,16 @@ CAUSES = {
     Cause.NEARER: "closer to a deadline",
     Cause.SOLVED: "solved",
 }
-WEEKLY = "This is the weekly message. If it stops coming, doit no longer runs."
+WEEKLY = "This is the weekly message. If it stops coming, doit no longer runs, or mail does not work."
 WHEN = (
     "doit sends a message when a finding is new, worse, closer to its deadline or solved, and one message every week."
 )
 KEEP = (
-    "Keep this message. If the ledger later has fewer events, or another hash at this event, somebody changed it, or an "
-    "old copy was restored. Compare: ./run invoke ledger.verify"
+    "Keep this message. If the ledger later has fewer events than that, or if the event with that number has another "
+    "hash, somebody changed the ledger or restored an old copy. To compare, type:"
 )
-PASSED = "what every run checks; for all checks, type ./run invoke health"
+COMPARE = "./run invoke ledger.verify"
+PASSED = "checked in every run"
 KINDS = {Cause.NEW: "new", Cause.WORSE: "worse than before", Cause.NEARER: "closer to its deadline"}
 
 
@@ -82,6 +83,7 @@ class MailItem:
     when: str
     remedy: str
     count: int
+    consequence: str = ""
 
 
 def render_mail(decision: AlertDecision, findings: Sequence[Finding], facts: MailFacts, late: str) -> MailText:
@@ -105,6 +107,7 @@ def render_mail(decision: AlertDecision, findings: Sequence[Finding], facts: Mai
                 "cause": _cause(decision),
                 "when": WHEN,
                 "keep": KEEP,
+                "compare": COMPARE,
                 "items": items[:MANY],
                 "more": sum(item.count for item in items[MANY:]),
                 "solved": solved[:MANY],
@@ -128,11 +131,11 @@ def _subject(decision: AlertDecision, problems: Sequence[Finding], solved: Seque
         text = f"{_solved(solved)}; all OK" if solved else "all OK"
     elif new_findings:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        text = f"{first.level.word.upper()}: {first.headline}"
+        text = f"{first.level.word.upper()} {first.headline}"
         text = _shorten(text, SUBJECT - len(more)) + more
     else:
         before = f"{_solved(solved)}; " if solved else ""
-        text = f"{before}still {first.level.word}: {first.headline}"
+        text = f"{before}still {first.level.word.upper()} {first.headline}"
     text = text if decision.notifications else f"weekly: {text}"
     mark = f"{SANDBOX} " if facts.is_sandbox else ""
     return visible_line(_shorten(f"{mark}[{facts.organisation}] {text}", SUBJECT + len(facts.name) + 15))
@@ -193,6 +196,7 @@ def _item(group: Sequence[Finding], kind: str, since: datetime | None, now: date
         ", ".join(when),
         shared_remedy(group),
         len(group),
+        visible_line(first.consequence) if len(group) == 1 else "",
     )
 
 
@@ -209,13 +213,15 @@ def _text(
     late: str,
 ) -> Iterator[str]:
     yield f"{facts.name}: {title}"
-    yield from textwrap.wrap(f"{cause} Type the commands on {facts.origin}.", WIDTH, break_long_words=False)
+    yield from textwrap.wrap(cause, WIDTH)
+    yield from textwrap.wrap(f"Type the commands on the machine {facts.origin}.", WIDTH, break_long_words=False)
     yield ""
     for item in items[:MANY]:
         heading = item.subject + (f"   ({item.kind})" if item.kind else "")
         level = f"{item.level.upper():<9} "
         yield from textwrap.wrap(heading, WIDTH, initial_indent=level, subsequent_indent=" " * len(level))
         yield from _wrapped(item.message)
+        yield from _wrapped(item.consequence)
         yield from _wrapped(item.when)
         yield from _remedy(item.remedy)
         yield ""
@@ -244,13 +250,14 @@ def _text(
 def _footer(facts: MailFacts, late: str) -> Iterator[str]:
     """Yield the run, when messages are sent, and the head of the ledger."""
     yield from textwrap.wrap(facts.run, WIDTH)
-    yield "All findings: ./run invoke health"
+    yield "For all checks and all findings, type: ./run invoke health"
     yield from textwrap.wrap(WHEN, WIDTH)
     if late:
         yield from textwrap.wrap(late, WIDTH)
     if facts.head:
         yield from ("", *textwrap.wrap(f"Ledger: {facts.head}", WIDTH))
         yield from textwrap.wrap(KEEP, WIDTH, break_on_hyphens=False)
+        yield f"    {COMPARE}"
     yield ""
 
 

@@ -300,7 +300,7 @@ def _missing_number(context: CheckContext, root: str) -> int:
 
     def read() -> int:
         last = project.ledger.last_crl(root) if project.ledger_view.has_ledger else None
-        return last[0] if last and last[0] not in numbers else 0
+        return last.number if last and last.number not in numbers else 0
 
     return project.ledger_view.cached(f"pre-signed CRLs {root}", digest_of(numbers), read)
 

@@ -64,7 +64,7 @@ def _uncounted(context: CheckContext, artifact: str, leaf: Leaf) -> Finding:
 
 def _leaf(context: CheckContext, artifact: str, leaf: Leaf) -> Iterator[Finding]:
     project, failure = context.project, context.run.failure(artifact)
-    if blocker := certificates.LeafCertificates(project).blocked_by(leaf):
+    if blocker := certificates.LeafCertificates(project).no_gain_reason(leaf):
         until = end_of_current(context, leaf)
         assert until is not None
         yield Finding(

@@ -54,14 +54,15 @@ class HostState(NamedTuple):
 
 def check_hosts(context: CheckContext) -> Iterator[Finding]:
     """Report hosts that fail, are pinned, not verified, new, or were changed by others."""
-    troubled = set[str]()
+    troubled: dict[str, str] = {}  # host → the subject of the finding that gives the reason
     for state in _states(context):
-        troubled.add(state.host)
-        yield from _remote_findings(context, state)
+        for finding in _remote_findings(context, state):
+            troubled.setdefault(state.host, finding.subject)
+            yield finding
     for name in context.run.failed.keys() | context.run.blocked.keys():
         kind, host = ArtifactId.parse(name).kind, ArtifactId.parse(name).name
         if kind == "deploy" and host not in troubled and host in context.plan.deliveries:
-            troubled.add(host)
+            troubled[host] = context.run.blocked.get(name, name)
             yield from _failed(context, host)
     yield from _drifted(context)
     for note in (
@@ -70,21 +71,32 @@ def check_hosts(context: CheckContext) -> Iterator[Finding]:
     ):
         yield Finding(note.subject, Level.WARNING, note.text, note.remedy)
     new_hosts = [name for name in context.plan.deliveries if name not in troubled and _is_new(context, name)]
-    if new_hosts:
-        text = f"not deployed yet: {join_names(new_hosts)}; the next run deploys them"
-        yield Finding("hosts", Level.NOTICE, text, "./run doit")
-    yield from _counted(context, len(context.plan.deliveries) - len(troubled) - len(new_hosts))
+    yield from _counted(context, troubled, new_hosts)
 
 
-def _counted(context: CheckContext, count: int) -> Iterator[Finding]:
-    """Report how many hosts have what pki.yaml declares, and which get no deployments."""
+def _counted(context: CheckContext, troubled: Mapping[str, str], new_hosts: Sequence[str]) -> Iterator[Finding]:
+    """Report how many hosts have what pki.yaml declares, and why the others do not have it.
+
+    `troubled` maps a host to the subject of the finding that gives the reason. After a run, a host that is not as declared
+    has been reported already, so only a thorough check counts such hosts again.
+    """
     hosts, deliveries = context.project.inventory.hosts, context.plan.deliveries
     excluded = [name for name in hosts if name not in deliveries]
     expected = len(hosts.keys() | deliveries.keys())
-    if count:
-        of_expected = f" of {expected}" if count < expected else ""
-        rest = f"; no deployments to {join_names(excluded)}" if excluded else ""
-        yield Finding("hosts", Level.OK, f"{count}{of_expected} deployed as declared in pki.yaml{rest}")
+    count = len(deliveries) - len(troubled) - len(new_hosts)
+    parts = [f"{count}{f' of {expected}' if count < expected else ''} deployed as declared in pki.yaml"]
+    if new_hosts:
+        parts.append(f"not deployed yet: {join_names(new_hosts)}")
+    if troubled:
+        reasons = join_names([f"{host} (see {subject})" for host, subject in troubled.items()])
+        parts.append(f"not as declared: {reasons}")
+    if excluded:
+        parts.append(f"no deployments to {join_names(excluded)}")
+    if not troubled and not new_hosts:
+        yield from [Finding("hosts", Level.OK, "; ".join(parts))] if count else []
+    elif context.thorough:
+        remedy = "solve the findings that are named, then: ./run doit" if troubled else "./run doit"
+        yield Finding("hosts", Level.NOTICE, "; ".join(parts), remedy)
 
 
 def _remote_findings(context: CheckContext, state: HostState) -> Iterator[Finding]:
@@ -185,7 +197,7 @@ def _state(payloads: HostPayloads) -> HostState:
         host=payloads.records.host,
         failing_since=contact.failing_since,
         message=contact.message,
-        ends=receipt.ends if receipt else "",
+        ends=receipt.first_expiry if receipt else "",
         not_verified=as_json(verifications),
         pinned_since=instant(pin.since) if (pin := payloads.pinned()) and pin.release else "",
         drift=[item.as_json() for item in contact.drift],

@@ -11,15 +11,17 @@ from pki.common.remedies import Place, Remedy, at, here
 from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Leaf
-from pki.config.proxies import PROGRAMS
+from pki.config.service_protocols import program_of
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks import check_certificates, check_hosts, shared_causes
 from pki.monitor.checks.check_context import CheckContext
 from pki.monitor.probes import ProbeFault, ProbeResult
+from pki.monitor.unseen_services import unseen_services
 from pki.pipeline.delivery_targets import jump_transport
 
 CRITICAL = {ProbeFault.WRONGLY_ADMITTED, ProbeFault.UNVERIFIED}
 NAMED = 5  # services that one finding lists
+NOT_VERIFIABLE = "docs/how-to/services.md: what each server must permit the probe"
 NEWER = "docs/how-to/proxies.md: configure it to allow only TLS 1.2 and 1.3"
 
 
@@ -48,11 +50,22 @@ def check_services(context: CheckContext) -> Iterator[Finding]:
         text = f"{_listed(not_compared)} {verb}; not compared, because no deployment to {pronoun} is recorded"
         remedy = here("invoke", "deploy.push", not_compared[0].host)
         yield Finding("services", Level.NOTICE, text, remedy)
+    yield from _not_verifiable(context)
     count = sum(1 for result in context.probes if result.is_well)
     if count:
         yield Finding(
             "services", Level.OK, f"{count} {'services serve' if count > 1 else 'service serves'} what was deployed"
         )
+
+
+def _not_verifiable(context: CheckContext) -> Iterator[Finding]:
+    """Report services whose answers do not show who is let in, and those whose protocol cannot be asked from here."""
+    for result in context.probes:
+        if result.unverifiable and not result.wrong:
+            text = f"who is let in is not verifiable from here: {result.unverifiable}"
+            yield Finding(result.subject, Level.NOTICE, text, NOT_VERIFIABLE)
+    if unseen := list(unseen_services(context.project.inventory)):
+        yield Finding("services", Level.OK, f"not verifiable from here: {_listed(unseen)}")
 
 
 def check_last_probes(context: CheckContext) -> Iterator[Finding]:
@@ -157,7 +170,7 @@ def _leaf_name(result: ProbeResult) -> str:
 def _remedy(context: CheckContext, result: ProbeResult) -> Remedy | str:
     """Return what to type: on the host, or here."""
     host = context.project.inventory.hosts[result.host]
-    program = PROGRAMS[host.proxy] if host.proxy else None
+    program = program_of(host, result.service)
     is_ours = host.deliver in {"ssh", "local"}
     push = here("invoke", "deploy.push", result.host) if is_ours else f"copy the release of {result.host} to it"
     if result.fault == ProbeFault.SILENT:

@@ -124,12 +124,21 @@ class RunMonitor:
         return [_entry(message) for message in channels.send_alerts(project.store, addresses, findings, project.now)]
 
     def findings(self, report: Mapping[str, Any]) -> FindingCounts:
-        """Count critical findings and warnings, and tell whether a critical one concerns a requested task."""
+        """Count critical findings and warnings; tell whether a critical one concerns a requested task, and which are of failed ones."""
         run = LastRun.of(report)
         findings = [*self._findings, *self._late(run), *self._unsent(report)]
         critical = [finding for finding in findings if finding.level is Level.CRITICAL]
         warnings = {finding.key for finding in findings if finding.level is Level.WARNING}
-        return FindingCounts(len(critical), len(warnings), any(run.covers(finding.artifact) for finding in critical))
+        culprits = {*run.failed, *(failure.about for failure in run.failed.values() if failure.about)}
+        of_failed_tasks = [
+            finding for finding in findings if finding.level >= Level.WARNING and finding.subject in culprits
+        ]
+        return FindingCounts(
+            len(critical),
+            len(warnings),
+            is_failure=any(run.covers(finding.artifact) for finding in critical),
+            of_failed_tasks=len({finding.key for finding in of_failed_tasks}),
+        )
 
     def _late(self, run: LastRun) -> list[Finding]:
         """Return findings for failures that came after the checks, such as a page that could not be written."""

@@ -6,8 +6,10 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from pki.common.counts import counted
 from pki.common.errors import ErrorCode, InventoryError, PkiError
 from pki.common.notice import Notice
+from pki.config.identifiers import ArtifactId
 from pki.monitor import forecast
 from pki.monitor import probes as probing
 from pki.monitor.alerts import channels
@@ -162,7 +164,8 @@ def _rest_of_run(context: CheckContext, findings: Sequence[Finding]) -> Iterator
         is_awaited = failure.code is ErrorCode.AWAITS_CEREMONY  # check_ceremonies reports it
         is_reported = name in reported or (failure.code is ErrorCode.EXPOSED and failure.about in reported)
         if not is_awaited and not is_reported:
-            yield Finding(name, Level.WARNING, failure.message, failure.hint or "./run doit")
+            consequence = _consequence(context, ArtifactId.parse(name))
+            yield Finding(name, Level.WARNING, failure.message, failure.hint or "./run doit", consequence=consequence)
     if not context.thorough:
         return
     if run.is_damaged:
@@ -177,11 +180,24 @@ def _rest_of_run(context: CheckContext, findings: Sequence[Finding]) -> Iterator
         yield _run_on_time(run.at, run)
 
 
+def _consequence(context: CheckContext, artifact: ArtifactId) -> str:
+    """Return what the failure of a release means for its host; "" for other artifacts."""
+    if artifact.kind != "release" or artifact.name not in context.plan.deliveries:
+        return ""
+    receipt = context.plan.deliveries[artifact.name].records.receipt
+    if receipt is None:
+        return f"{artifact.name} gets no files until this is solved"
+    expiry = (
+        f"; the first certificate or CRL on it expires on {receipt.first_expiry[:10]}" if receipt.first_expiry else ""
+    )
+    return f"{artifact.name} keeps its present files{expiry}"
+
+
 def _run_on_time(at: datetime, run: LastRun) -> Finding:
-    """Return the finding about a run that was not long ago; what waits for a ceremony is no failure."""
+    """Return the finding about a run that was not long ago. A task that waits for a ceremony is no failure."""
     moment = f"{at:%Y-%m-%d %H:%M} UTC"
     if run.result == "interrupted":
         return Finding("doit", Level.NOTICE, f"the last run, on {moment}, was interrupted", "./run doit")
-    awaits = {failure.code for failure in run.failed.values()} == {ErrorCode.AWAITS_CEREMONY}
-    failures = "; each of its failures is a finding of its own" if run.result == "failed" and not awaits else ""
+    count = sum(failure.code is not ErrorCode.AWAITS_CEREMONY for failure in run.failed.values())
+    failures = f", with {counted(count, 'failure')}, reported above" if count else ""
     return Finding("doit", Level.OK, f"ran on time, on {moment}{failures}")

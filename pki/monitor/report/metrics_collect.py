@@ -1,7 +1,7 @@
 """Metric samples of the project, collected while ledger and cache are open; reads nothing that the run has read already.
 
 `Samples` maps the name of a metric (without prefix) to its values by label values, in the order of the labels in
-`metrics_export.METRICS`. Instants are seconds since 1970.
+`metric_definitions.METRICS`. Instants are seconds since 1970.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pki.monitor import external_cas
 from pki.monitor.check_result import Level
 from pki.monitor.checks import check_authorities, check_certificates, check_machine
 from pki.monitor.checks.check_context import CheckedProject
+from pki.monitor.unseen_services import unseen_services
 from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509.revocation import crl_number
@@ -213,8 +214,14 @@ def _host_states(checked: CheckedProject) -> Iterator[tuple[str, str]]:
 def _probes(checked: CheckedProject) -> Samples:
     probes = [((probe.host, probe.service, probe.name), probe) for probe in checked.probes]
     reached = [(labels, probe) for labels, probe in probes if probe.reached]
+    unseen = [((probe.host, probe.service, probe.name), probe) for probe in unseen_services(checked.project.inventory)]
     return {
-        "probe_success": {labels: float(probe.is_well) for labels, probe in probes},
+        "probe_success": {
+            labels: float(probe.is_well) for labels, probe in probes if probe.wrong or not probe.unverifiable
+        },
+        "probe_unverifiable_info": {
+            (*labels, visible_line(probe.unverifiable)): 1 for labels, probe in (*probes, *unseen) if probe.unverifiable
+        },
         "probe_reached": {labels: float(probe.reached) for labels, probe in probes},
         "probe_duration_seconds": {labels: probe.seconds for labels, probe in probes},
         "probe_not_after_timestamp_seconds": {

@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.authority import certificates, crl_size, leaf_files, renewal
 from pki.ceremony.online import needs
 from pki.common import filesystem, timestamps
-from pki.common.counts import counted
 from pki.common.durations import in_brief
 from pki.common.errors import RETRIED, as_pki_error
 from pki.common.reasons import Reason, Why, joined
@@ -25,6 +24,7 @@ from pki.deploy.delivery import Delivery
 from pki.monitor import external_cas, probes, revocation_exposure, unverified_upstreams
 from pki.monitor.checks import check_authorities
 from pki.monitor.checks.check_context import LastRun
+from pki.monitor.unseen_services import unseen_services
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
 from pki.project.project import Project
@@ -38,7 +38,7 @@ class TableRow:
     """One row: name, state, time left, next event, and who acts.
 
     `state` is ok, due, blocked, stopped (replacement stopped), revoked, expired, missing, failing or unknown; `left` is
-    the time left as text, `next` what happens next, `by` who does it: doit, you, or a ceremony.
+    the time left as text, `next` what happens next, `by` who does it: doit, you, a ceremony, or doit and then a ceremony.
     """
 
     name: str
@@ -105,7 +105,7 @@ class StatusTable:
             elif is_last:
                 state = "due" if signs_until <= self.project.now else "ok"
                 full_length_until = needs.full_length_until(self.project.authorities, generation)
-                text = f"a successor is requested on {signs_until:%Y-%m-%d}, and needed by {full_length_until:%Y-%m-%d}"
+                text = f"a successor is requested on {signs_until:%Y-%m-%d}, and must exist by {full_length_until:%Y-%m-%d}"
             else:
                 state, text = "ok", f"trusted until it expires; {names[-1]} has replaced it"
             yield TableRow(ArtifactId("authority", name), state, self._left(end), text, self._ceremony())
@@ -118,7 +118,7 @@ class StatusTable:
             missing = current == [Why.NOT_CREATED()]
             return TableRow(name, "missing" if missing else "due", "", joined(current), "doit")
         left = self._left(current.not_after)
-        if blocker := certificates.LeafCertificates(self.project).blocked_by(leaf):
+        if blocker := certificates.LeafCertificates(self.project).no_gain_reason(leaf):
             return TableRow(name, "blocked", left, str(blocker), "ceremony")
         reasons = certificates.LeafCertificates(self.project).stale_reasons(leaf)
         if not reasons and (
@@ -144,7 +144,7 @@ class StatusTable:
             return TableRow(deploy.name, "missing", "", joined(reasons), "doit")
         text = (
             joined(reasons)
-            or f"{counted(len(deployed.files), 'file')} deployed on {deployed.delivered_at[:10]} {_way(deployed.transport)}"
+            or f"nothing until a file changes; last deployed on {deployed.delivered_at[:10]} {_way(deployed.transport)}"
         )
         text = "; ".join(
             [
@@ -161,7 +161,7 @@ class StatusTable:
         )
         if state := delivery.state(self.project.now) if delivery.records.is_remote else "":
             text = f"{state}; {text}"
-        left = self._left(timestamps.moment(deployed.ends)) if deployed.ends else ""
+        left = self._left(timestamps.moment(deployed.first_expiry)) if deployed.first_expiry else ""
         is_failing = delivery.records.is_remote and delivery.records.contact.failing_since
         return TableRow(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 
@@ -239,18 +239,22 @@ class StatusTable:
             if presigned_crl.last_update_utc > self.project.now
         ]
         last = max((presigned_crl.next_update_utc or end for presigned_crl in presigned_crls), default=end)
+        by = self._ceremony()
+        signs = "doit signs more" if by == "doit" else "a ceremony must sign more"
         text = joined(reasons) or (
-            f"next pre-signed CRL on {min(later):%Y-%m-%d}; a ceremony must sign more before {last:%Y-%m-%d}"
+            f"next pre-signed CRL on {min(later):%Y-%m-%d}; {signs} before {last:%Y-%m-%d}"
             if later
-            else f"this is the last pre-signed CRL; new ones are needed by {end:%Y-%m-%d}"
+            else f"this is the last pre-signed CRL; {signs} before {end:%Y-%m-%d}"
         )
-        return TableRow(name, self._state(end, reasons), self._left(end), text, "doit" if later else "ceremony")
+        if later and by == "ceremony":
+            by = "doit, then a ceremony"
+        return TableRow(name, self._state(end, reasons), self._left(end), text, by)
 
     def _service_rows(self) -> Iterator[TableRow]:
         """Yield the cached probe result of each probed service, with its time; open no connection."""
         results = {result.subject: result for result in probes.load(self.project.inventory, self.project.store)}
         for name, host in self.project.inventory.hosts.items():
-            for service in host.services if host.is_probed else ():
+            for service in filter(host.probes, host.services):
                 subject = probes.service_id(name, service)
                 result = results.get(subject)
                 if result is None or result.at is None:
@@ -260,10 +264,14 @@ class StatusTable:
                 text_if_well = (
                     "serves what was deployed" if result.is_compared else "answers; not compared with what was deployed"
                 )
+                if result.unverifiable:
+                    text_if_well += f"; who is let in is not verifiable from here: {result.unverifiable}"
                 text = f"{result.phrase or text_if_well}, probed {result.at:%Y-%m-%d %H:%M}"
-                yield TableRow(
-                    subject, "failing" if result.wrong else "ok", left, text, "you" if result.wrong else "doit"
-                )
+                state = "failing" if result.wrong else "unknown" if result.unverifiable else "ok"
+                yield TableRow(subject, state, left, text, "you" if state != "ok" else "doit")
+
+        for result in unseen_services(self.project.inventory):
+            yield TableRow(result.subject, "unknown", "", f"not verifiable from here: {result.unverifiable}", "you")
 
     def _state(self, end: datetime, reasons: list[Reason]) -> str:
         return "expired" if end <= self.project.now else "due" if reasons else "ok"

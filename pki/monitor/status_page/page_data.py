@@ -26,6 +26,7 @@ from pki.monitor.status_page.authorities_section import AuthorityRow, CrlRow
 from pki.monitor.status_page.forecast_section import Forecast
 from pki.monitor.status_page.hosts_section import HostRow
 from pki.monitor.status_page.runs_section import calm
+from pki.monitor.unseen_services import unseen_services
 from pki.project.authorities import Authorities
 from pki.project.layout import Store
 from pki.project.ledger_revocations import Revocations
@@ -83,7 +84,10 @@ def gather(checked: CheckedProject) -> PageData:
         authorities=tuple(authorities_section.authorities(project, Counter(issuer for _, issuer in certificates))),
         crls=tuple(authorities_section.crls(checked)),
         hosts=tuple(hosts_section.hosts(checked)),
-        services=tuple(replace(certificate, seconds=0.0, at=None) for certificate in checked.probes),
+        services=(
+            *(replace(result, seconds=0.0, at=None) for result in checked.probes),
+            *unseen_services(checked.project.inventory),
+        ),
         ahead=forecast_section.read_forecast(checked),
         head=checked.head,
         awaits_ceremony=project.roots.awaits_first_ceremony,

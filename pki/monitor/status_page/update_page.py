@@ -23,6 +23,7 @@ from pki.monitor.check_result import Finding
 from pki.monitor.checks.check_context import CheckedProject, LastRun
 from pki.monitor.status_page import forecast_section, hosts_section, runs_section
 from pki.monitor.status_page.runs_section import LastChanges, RunsSection, calm
+from pki.monitor.unseen_services import unseen_services
 from pki.project.layout import Store
 
 PAGE = "status.html"
@@ -157,7 +158,10 @@ def _cache_key(checked: CheckedProject) -> str:
     for name in checked.project.inventory.authorities.adopted:
         with suppress(PkiError):  # its folder is invalid, which the check of its CRL reports
             files.append(str(checked.project.keys.adopted_files(name)[0]))
-    probes = [(item.host, item.service, item.wrong, item.not_after, item.version) for item in checked.probes]
+    services = (*checked.probes, *unseen_services(checked.project.inventory))
+    probes = [
+        (item.host, item.service, item.wrong, item.unverifiable, item.not_after, item.version) for item in services
+    ]
     today = checked.project.now.date()
     findings = [calm(item, today) for item in checked.findings if item.level]
     return digest_of(

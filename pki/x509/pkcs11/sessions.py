@@ -13,7 +13,7 @@ from fcntl import LOCK_EX, LOCK_SH, flock
 from typing import Any, BinaryIO
 
 from pki.common.errors import PkiError
-from pki.x509.pkcs11.uri import SHOWN, TokenUri
+from pki.x509.pkcs11.uri import EXAMPLE_HINT, TokenUri
 
 UNSUPPORTED = {"FunctionNotSupported", "DomainParamsInvalid", "AttributeValueInvalid", "TemplateInconsistent"}
 
@@ -53,15 +53,15 @@ def library() -> Any:
 
 
 @contextmanager
-def reporting_errors(uri: TokenUri, turn: int = LOCK_SH) -> Iterator[Any]:
+def reporting_errors(uri: TokenUri, lock: int = LOCK_SH) -> Iterator[Any]:
     """Convert PKCS#11 errors to PkiError; after an error the module is initialised again by the next use.
 
-    Processes lock the module's file with `turn` (LOCK_SH or LOCK_EX): while one process logs in, SoftHSM reports a
-    damaged or missing token to others (https://github.com/softhsm/SoftHSMv2/issues/757).
+    Processes lock the module's file with `lock` (LOCK_SH or LOCK_EX), because SoftHSM reports a damaged or missing token
+    to other processes while one process logs in (https://github.com/softhsm/SoftHSMv2/issues/757).
     """
     pkcs11 = library()
     with _opened(uri.module_path) as file:
-        flock(file, turn)
+        flock(file, lock)
         try:
             yield pkcs11
         except pkcs11.PKCS11Error as error:
@@ -77,7 +77,7 @@ def _opened(module: str) -> BinaryIO:
             f"{module}: no such PKCS#11 module", "install the token's software, or fix module-path"
         ) from None
     except OSError as error:
-        raise PkiError(f"{module}: not a PKCS#11 module ({error.strerror})", SHOWN) from None
+        raise PkiError(f"{module}: not a PKCS#11 module ({error.strerror})", EXAMPLE_HINT) from None
 
 
 def token_error(uri: TokenUri, error: str) -> PkiError:
@@ -124,7 +124,7 @@ def _module(pkcs11: Any, path: str) -> Any:
             _initialised_by[path] = os.getpid()
     except pkcs11.PKCS11Error as error:
         if type(error) is pkcs11.PKCS11Error:  # an error of the loader: each return code has its own class
-            raise PkiError(f"{path}: not a PKCS#11 module", SHOWN) from None
+            raise PkiError(f"{path}: not a PKCS#11 module", EXAMPLE_HINT) from None
         raise PkiError(
             f"{path}: the PKCS#11 module does not start ({type(error).__name__})",
             "check that you can read its configuration; SOFTHSM2_CONF names the file of SoftHSM",

@@ -87,10 +87,10 @@ def destroy(uri: TokenUri, pin: str | None, source: str = ANSWER) -> None:
     with reporting_errors(uri, LOCK_EX):
         halves = {kind: _find_objects(session, uri, kind) for kind in ("private", "public")}
         if not any(halves.values()):
-            _find_one(session, uri, "private")
+            _find_one(session, uri, "private")  # raises: there is no such key
         for kind, objects in halves.items():
             if len(objects) > 1:
-                _find_one(session, uri, kind)
+                _find_one(session, uri, kind)  # raises: the name is not unique
         for half in [*halves["private"], *halves["public"]]:
             half.destroy()
         if _find_objects(session, uri, "private") or _find_objects(session, uri, "public"):

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote_to_bytes
 from pki.common.errors import PkiError
 
 EXAMPLE = "pkcs11:token=doit-pki;object=server-2?module-path=/usr/lib/softhsm/libsofthsm2.so"
-SHOWN = f"for example {EXAMPLE}"
+EXAMPLE_HINT = f"for example {EXAMPLE}"
 VALUE = re.compile(r"(?:[A-Za-z0-9._~:\[\]@!$'()*+,=&/|-]|%[0-9A-Fa-f]{2})+")
 
 
@@ -53,17 +53,17 @@ def parse(uri: str) -> TokenUri:
     """
     scheme, _, rest = uri.partition(":")
     if scheme != "pkcs11":
-        raise PkiError("the URI of a key in a token must begin with pkcs11:", SHOWN)
+        raise PkiError("the URI of a key in a token must begin with pkcs11:", EXAMPLE_HINT)
     path, _, query = rest.partition("?")
     attributes = _parse_attributes(path, ";", ("token", "serial", "object", "id"))
     attributes |= _parse_attributes(query, "&", ("module-path",))
     for name in ("token", "module-path"):
         if name not in attributes:
-            raise PkiError(f"the token's URI has no {name}", SHOWN)
+            raise PkiError(f"the token's URI has no {name}", EXAMPLE_HINT)
     key_id = attributes.pop("id", b"")
     text = {name.replace("-", "_"): _decode_text(name, value) for name, value in attributes.items()}
     if not text["module_path"].startswith("/"):
-        raise PkiError("the token's URI: module-path is not an absolute path", SHOWN)
+        raise PkiError("the token's URI: module-path is not an absolute path", EXAMPLE_HINT)
     return TokenUri(**text, id=key_id)
 
 
@@ -74,11 +74,11 @@ def _parse_attributes(text: str, separator: str, allowed: tuple[str, ...]) -> di
         if name.lower().startswith("pin"):
             raise PkiError("the token's URI contains a PIN attribute", "remove it, and change the PIN if it was there")
         if not equals or not re.fullmatch(r"[A-Za-z-]+", name):
-            raise PkiError(f"the token's URI: part {number} before or after the ? is not name=value", SHOWN)
+            raise PkiError(f"the token's URI: part {number} before or after the ? is not name=value", EXAMPLE_HINT)
         if name not in allowed:
-            raise PkiError(f"the token's URI has {name} where only {', '.join(allowed)} are allowed", SHOWN)
+            raise PkiError(f"the token's URI has {name} where only {', '.join(allowed)} are allowed", EXAMPLE_HINT)
         if name in attributes:
-            raise PkiError(f"the token's URI has the attribute {name} twice", SHOWN)
+            raise PkiError(f"the token's URI has the attribute {name} twice", EXAMPLE_HINT)
         if not VALUE.fullmatch(value):
             raise PkiError(
                 f"the token's URI: {name} is empty or badly encoded", "write a blank as %20 and a percent sign as %25"
@@ -89,9 +89,10 @@ def _parse_attributes(text: str, separator: str, allowed: tuple[str, ...]) -> di
 
 def _decode_text(name: str, value: bytes) -> str:
     with suppress(UnicodeDecodeError):
-        if (text := value.decode()).isprintable():
+        text = value.decode()
+        if text.isprintable():
             return text
-    raise PkiError(f"the token's URI: {name} is not text in UTF-8", SHOWN)
+    raise PkiError(f"the token's URI: {name} is not text in UTF-8", EXAMPLE_HINT)
 
 
 def _percent(value: bytes) -> str:

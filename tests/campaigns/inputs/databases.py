@@ -53,6 +53,8 @@ def rows_swapped(db: sqlite3.Connection, table: str, place: int, other: int, _ne
     """One column of two rows changes places."""
     columns = _columns(db, table)
     column, one, two = columns[other % len(columns)], _row(db, table, place), _row(db, table, place >> 8)
+    if one is None:
+        return
     with suppress(sqlite3.IntegrityError, sqlite3.OperationalError):
         (kept,) = db.execute(f"SELECT \"{column}\" FROM '{table}' WHERE rowid = ?", (one,)).fetchone()  # noqa: S608
         db.execute(

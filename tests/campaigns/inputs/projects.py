@@ -28,10 +28,11 @@ from pki.common import age
 from pki.ledger import database
 from pki.x509 import pkcs8
 from pki.x509.export import pkcs12
+from tests.support.asked_once import remembered
 from tests.support.ceremonies import RealHome, drives_at, real_home
 from tests.support.copies import copy_project
 from tests.support.oldca import OldCa
-from tests.support.projects import PROJECT, START, Home, _asked_once
+from tests.support.projects import PROJECT, START, Home
 
 MOUNTS = drives.MOUNTS
 OPEN = b"age-encryption.org/v1\nopen\n"  # what stands before a backup that a trial did not encrypt
@@ -119,8 +120,8 @@ def quickly() -> None:
     os.fsync = lambda _: None  # type: ignore[assignment]
     serialization.load_pem_private_key = cache(serialization.load_pem_private_key)
     age.decrypt = _opened(cache(age.decrypt))
-    lint.findings = _asked_once(lint.findings)
-    second_opinion.signature_fault = _asked_once(second_opinion.signature_fault)
+    lint.findings = remembered(lint.findings)
+    second_opinion.signature_fault = remembered(second_opinion.signature_fault)
     machine_check.check_machine = lambda *_: []  # type: ignore[assignment] # the machine is fit for a ceremony
 
 
@@ -192,7 +193,7 @@ def lab(place: Path) -> Path:
     with contextlib.redirect_stdout(io.StringIO()):
         write_backup.BackupWriter(project).write(place / "b.age", WORDS)
     (place / "archive").write_bytes(age.decrypt((place / "b.age").read_bytes(), WORDS, "b.age"))
-    project.close(settled=False)
+    project.close(run_succeeded=False)
     return home.path
 
 

@@ -60,7 +60,7 @@ def _planned(home: Home, _path: Path) -> None:
         for artifact in plan.plan(project).artifacts:
             artifact.reasons()
     finally:
-        project.close(settled=False)
+        project.close(run_succeeded=False)
 
 
 def _healthy(home: Home, _path: Path) -> None:
@@ -73,7 +73,7 @@ def _healthy(home: Home, _path: Path) -> None:
             probes=probes.load(project.inventory, project.store),
         )
     finally:
-        project.close(settled=False)
+        project.close(run_succeeded=False)
 
 
 def _ledger(_home: Home, path: Path) -> None:
@@ -101,7 +101,7 @@ def _books(home: Home, _path: Path) -> None:
             "issuance_records",
         )
     finally:
-        project.close(settled=False)
+        project.close(run_succeeded=False)
 
 
 def _collected(home: Home, _path: Path) -> None:
@@ -113,7 +113,7 @@ def _collected(home: Home, _path: Path) -> None:
             if host == "monitoring":
                 fleet.collect(deliveries[host], result, project.now)
     finally:
-        project.close(settled=False)
+        project.close(run_succeeded=False)
 
 
 def _brought(home: Home, _path: Path) -> None:
@@ -121,7 +121,7 @@ def _brought(home: Home, _path: Path) -> None:
     try:
         accept_response.ResponseAcceptance(project).verify(home.path.parent / "out/response-0002")
     finally:
-        project.close(settled=False)
+        project.close(run_succeeded=False)
 
 
 READERS: dict[str, Reader] = {

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from pki.config import fields, ip_addresses, name_fields, time_fields
+from pki.config import delivery_window, fields, ip_addresses, name_fields, time_fields
 from pki.config.key_descriptions import PKI_YAML, SECRETS_YAML
 from pki.config.model import Inventory
 from pki.config.strict_model import StrictModel
@@ -20,7 +20,7 @@ from tests.documentation.reference.markdown import anchor, code, prose, table
 
 NAMED = {  # type of a field → its name, such as TimeOfDay
     repr(kind): name
-    for module in (fields, name_fields, time_fields)
+    for module in (fields, name_fields, time_fields, delivery_window)
     for name, kind in vars(module).items()
     if get_origin(kind) is Annotated
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pki.monitor.report.metrics_export import METRICS, PREFIX
+from pki.monitor.report.metric_definitions import METRICS, PREFIX
 from tests.documentation.reference.markdown import code, prose, table
 
 GROUPS = {  # title → beginnings of the names
