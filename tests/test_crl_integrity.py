@@ -328,7 +328,7 @@ def test_number_and_date_of_a_recovered_crl_are_passed(home: Home) -> None:
     assert (
         home.doit("crl", days=1)
         .made["crl:client-1"]
-        .startswith(f"has number {EPOCH}, but the last CRL in the ledger has")
+        .startswith(f"had number {EPOCH}, but the last CRL in the ledger had")
     )
     made = crl_of(home, "client-1")
     assert judges.number(made) == EPOCH + 10**6 + 1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 Lexer = Callable[[str], Iterable[tuple[int, str, str]]]  # line, kind and text of each part of a template
 
-RAW = "if {{, {% or {# is text of the file itself, write {% raw %} before it and {% endraw %} after it"
+RAW = "put text with a literal {{ or {% between {% raw %} and {% endraw %}"
 RAW_OR_BLANK = (
     "write {% raw %} before these lines and {% endraw %} after them; if a comment is intended, write a blank after {#"
 )

@@ -676,7 +676,9 @@ def test_ledger_of_the_first_schema_is_taken_over_with_every_hash_as_it_was(adop
     old_ledgers.lay(adopted.path, 1)
     rows, names, schema = rows_and_indexes(adopted)
     assert (len(rows[2]), schema) == (1, 1)  # type: ignore[arg-type]
-    project = adopted.project()
+    assert adopted.project().ledger.verify() == []  # of a copy
+    assert rows_and_indexes(adopted) == (rows, names, 1)
+    project = Project.open(adopted.path, START, upgrades_ledger=True)
     assert project.ledger.verify() == []
     project.ledger.close()
     assert rows_and_indexes(adopted) == (rows, names | {"ix_decisions_artifact", "ix_crls_sha256"}, 3)

@@ -93,9 +93,7 @@ def test_what_a_ledger_lost_and_learnt_again_is_said_for_programs(home: Home, in
     (home.path / "ca/ledger.db").rename(lost)
     refused = invoke("ledger.accept-loss", "--json")
     assert (refused.status, refused.out) == (1, "")
-    assert (
-        "--json does not prompt; nothing was written\n→ ./run invoke ledger.accept-loss --json --yes" in refused.error
-    )
+    assert "--json does not ask; nothing was written\n→ ./run invoke ledger.accept-loss --json --yes" in refused.error
     content = assert_described(invoke, "ledger.accept-loss", invoke("ledger.accept-loss", "--json", "--yes"))
     assert {"client-1", "root-1", "server-1"} <= set(content["authorities"])
     assert {one["source"] for one in content["crls"]} == {"forge", "monitoring"}, "media has no CRL"

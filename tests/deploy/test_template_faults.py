@@ -134,7 +134,7 @@ def test_nothing_of_a_template_is_computed_while_it_is_read(home: Home) -> None:
 # -- text of other languages in which Jinja2 finds its own marks --------------------------------------------------------
 
 SCRIPT = "#!/bin/sh\n# deploy-target: /usr/local/bin/hook\n# deploy-hosts: media\n"
-RAW = "write {% raw %} before it and {% endraw %} after it"
+RAW = "between {% raw %} and {% endraw %}"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_marks_of_another_language_are_named_with_what_to_write(home: Home, body
     home.write("templates/hook", SCRIPT + body)
     message, _, hint = release_fault(home).partition(" → ")
     assert message == said
-    assert hint.endswith(f"if {{{{, {{% or {{# is text of the file itself, {RAW}")
+    assert hint.endswith(f"put text with a literal {{{{ or {{% {RAW}")
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def receipt_of(home: RealHome) -> tuple[Path, Read]:
 
 def delivered(home: RealHome) -> tuple[Path, Read]:
     root = home.path / "build" / "hosts" / "media"
-    return root.with_name(".media.files"), lambda: FolderTransport(root).delivered(None)
+    return root.with_name(".media.files"), lambda: FolderTransport(root).delivered_paths(None)
 
 
 def host_file(home: RealHome) -> tuple[Path, Read]:
