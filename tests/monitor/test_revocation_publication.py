@@ -42,6 +42,7 @@ def project(*, revoked_by_root: bool = False, is_adopted: bool = False, has_root
     generation = SimpleNamespace(name="client-1", certificate=CA.certificate)
     authorities = SimpleNamespace(
         generation=lambda name: generation if name == "client-1" else None,
+        existing=lambda _: generation,
         is_revoked_by_root=lambda _: revoked_by_root,
         root_of=lambda _: SimpleNamespace(name="root-1") if has_root else None,
     )
