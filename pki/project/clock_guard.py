@@ -16,7 +16,7 @@ from functools import cached_property
 from pki.common.errors import PkiError
 
 # How far the clock may be from the last event of the ledger without any confirmation.
-LONGEST_AFTER = timedelta(days=180)  # a machine that was off for four months needs no confirmation
+LONGEST_AFTER = timedelta(days=180)  # a machine that was off for some months needs no confirmation
 LONGEST_BEFORE = timedelta(hours=2)
 AGREEMENT = timedelta(minutes=5)  # the greatest difference between two clocks that agree
 MIN_AGREEING_HOSTS = 2  # one host may be wrong or hostile
