@@ -306,7 +306,7 @@ def test_drift_is_told_and_repaired(four: Fleet) -> None:
         "sh", "-c", "echo '# edited' >>/etc/apache2/conf-enabled/pki-services.conf; chmod 644 /etc/doit-pki/apache.pem"
     )
     said = four.program("invoke", "deploy.drift", status=TOLD)
-    assert "/etc/apache2/conf-enabled/pki-services.conf differed" in said
+    assert "/etc/apache2/conf-enabled/pki-services.conf differs" in said
     assert "the mode of /etc/doit-pki/apache.pem is not 0600" in said
     shown = four.program("invoke", "deploy.diff", "apache")
     assert "-# edited" in shown
