@@ -22,7 +22,7 @@ def project(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     monkeypatch.setattr(LedgerView, "is_unchanged_now", lambda _: True)
     opened = home.project()
     yield opened
-    opened.close(settled=False)
+    opened.close(run_succeeded=False)
 
 
 def codes(reasons: list[Reason]) -> list[Any]:
@@ -70,7 +70,7 @@ def test_a_cached_crl_is_due_by_its_dates_all_the_same(home: Home, project: Proj
     for days, expected in ((300, [Why.EXPIRED]), (-1, [Why.NOT_YET_VALID])):
         other = home.project(days=days)
         assert codes(Crls(other).stale_reasons("client-1")) == expected
-        other.close(settled=False)
+        other.close(run_succeeded=False)
 
 
 def test_a_file_of_a_leaf_that_is_damaged_is_damaged_at_the_next_question_too(home: Home, project: Project) -> None:
@@ -90,12 +90,12 @@ def test_a_presigned_crl_that_lacks_a_revocation_is_never_published(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Crls, "missing_serials", lambda *_: ["5"])
-    monkeypatch.setattr(LedgerView, "is_settled", False)
+    monkeypatch.setattr(LedgerView, "was_unchanged_at_start", False)
     for _ in range(2):
         assert Crls(project).due_presigned("root-1") is None
     monkeypatch.setattr(Crls, "missing_serials", lambda *_: [])
     due = Crls(project).due_presigned("root-1")
     assert due is not None
-    monkeypatch.setattr(LedgerView, "is_settled", True)
+    monkeypatch.setattr(LedgerView, "was_unchanged_at_start", True)
     monkeypatch.setattr(Crls, "missing_serials", lambda *_: ["5"])
-    assert Crls(project).due_presigned("root-1") == due, "the ledger is settled, so nobody looks"
+    assert Crls(project).due_presigned("root-1") == due, "the ledger is unchanged, so nobody looks"
