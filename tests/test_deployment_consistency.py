@@ -425,7 +425,7 @@ def test_a_managed_file_that_goes_takes_along_what_it_had_delivered(home: Home) 
     path.unlink()
     made = home.doit().made
     assert set(made) == only("monitoring")
-    assert made["deploy:monitoring"] == "/etc/nginx/conf.d/status.conf is no longer needed"
+    assert made["deploy:monitoring"] == "/etc/nginx/conf.d/status.conf was no longer needed"
     assert tree(root(home, "monitoring")) == before
     assert tree(home.path / "build/release/monitoring/files") == before
 

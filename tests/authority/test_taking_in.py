@@ -811,7 +811,7 @@ def test_authority_that_left_pki_yaml_takes_its_crl_with_it(adopted: Home, invok
     invoke("ledger.import", "issuance_records")
     adopted.doit()
     adopted.edit("  legacy: {adopt: ca/legacy}\n", "")
-    assert "build/crl/legacy.crl is no longer needed" in adopted.doit().made["cleanup:build"]
+    assert "build/crl/legacy.crl was no longer needed" in adopted.doit().made["cleanup:build"]
     assert not (adopted.path / "build/crl/legacy.crl").exists()
     assert invoke("plan").status == 0
 

@@ -445,7 +445,7 @@ def test_renewals_are_counted_by_week() -> None:
     ]
     found = charts.renewals_chart(leaves, today)
     assert found
-    assert (found.total, found.most, found.busiest) == (5, 3, today + 7 * DAY)
+    assert (found.total, found.highest, found.busiest) == (5, 3, today + 7 * DAY)
     assert [bar.text for bar in found.bars] == ["2", "3"]
 
 
