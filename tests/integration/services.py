@@ -206,7 +206,7 @@ def check_revocation(served: ServiceHost, invoke: Invoke, *services: str) -> str
     for service in services:
         place = f"server/{service}"
         seen = next(line for line in said.out.splitlines() if line.startswith("verified") and place in line)
-        assert "refuses it in a new connection" in seen, said.out
+        assert "refuses the revoked identity in a new connection" in seen, said.out
         assert any(line.startswith("sessions") and place in line for line in said.out.splitlines()), said.out
         assert served.entry(service, served.identity("client-app@server")).startswith("lets it in: it ")
     return said.out
