@@ -40,12 +40,15 @@ def ask_smtps(stream: Stream, account: str, *, by_certificate: bool) -> Reply:
 
 
 def _judge_smtp(code: int, text: str) -> Reply:
-    """Return what a reply means: 421 alone may be an overload, with x.7.x it is a matter of security (RFC 3463)."""
+    """Return what a reply means. Only x.7.x is a matter of security (RFC 3463).
+
+    421 may be an overload, and 530, 550 and 554 refuse for any reason, such as the address of this machine.
+    """
     if code == 250:
         return Reply(200, "answers EHLO")
     is_security = text.partition(".")[2].startswith("7.") and text[:1] in {"4", "5"}
     if is_security or code in {530, 550, 554}:
-        return Reply(403, shown(f"{code} {text}"))
+        return Reply(403, shown(f"{code} {text}"), is_certain=is_security)
     raise ProtocolFault(f"answers {shown(f'{code} {text}')} to EHLO")
 
 

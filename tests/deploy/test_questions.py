@@ -130,6 +130,13 @@ def test_postfix_refuses_a_certificate_with_an_answer_within_tls(pairs: Pairs) -
         access.improper_access(endpoint, pairs.root, pairs.client)
 
 
+@pytest.mark.parametrize("line", [b"554 5.3.2 no service here", b"550 blocked", b"530 log in first"])
+def test_smtp_server_that_refuses_for_another_reason_refuses_no_certificate(pairs: Pairs, line: bytes) -> None:
+    refusal = converses(CONVERSATIONS["smtp"].before, (HEARS, line + b"\r\n"))
+    with speaking(pairs, "smtp", refusal) as endpoint, pytest.raises(NotVerifiable, match=line.decode()[:3]):
+        access.improper_access(endpoint, pairs.root, pairs.client)
+
+
 def test_dovecot_refuses_a_certificate_with_an_alert_in_its_answer(pairs: Pairs) -> None:
     steps: tuple[Step, ...] = (
         *CONVERSATIONS["imap"].admits[:-1],
