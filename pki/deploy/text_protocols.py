@@ -117,9 +117,9 @@ def _log_in(stream: Stream) -> Reply:
     status, text, _ = _imap_answer(stream, "a3")
     if status == "OK":
         return Reply(200, "permits AUTHENTICATE EXTERNAL")
-    # RFC 5530: these codes are about the account; Dovecot refuses a certificate with [ALERT]
-    is_account = text.upper().startswith(("[AUTHENTICATIONFAILED]", "[AUTHORIZATIONFAILED]", "[UNAVAILABLE]"))
-    return Reply(403, shown(f"{status} {text}"), is_certain=status == "NO" and not is_account)
+    # Dovecot refuses a certificate with [ALERT]; the codes of RFC 5530 are about the account, a limit or the server
+    is_certain = status == "NO" and text.upper().startswith("[ALERT]")
+    return Reply(403, shown(f"{status} {text}"), is_certain=is_certain)
 
 
 def _imap_greeting(stream: Stream) -> None:

@@ -137,6 +137,14 @@ def test_smtp_server_that_refuses_for_another_reason_refuses_no_certificate(pair
         access.improper_access(endpoint, pairs.root, pairs.client)
 
 
+@pytest.mark.parametrize("code", [b"[LIMIT] too many connections", b"[INUSE] later", b"internal error"])
+def test_imap_login_that_is_refused_for_another_reason_refuses_no_certificate(pairs: Pairs, code: bytes) -> None:
+    steps: tuple[Step, ...] = (*CONVERSATIONS["imap"].admits[:-1], b"a3 NO " + code + b"\r\n")
+    answers = converses(CONVERSATIONS["imap"].before, steps)
+    with speaking(pairs, "imap", answers) as endpoint, pytest.raises(NotVerifiable):
+        access.improper_access(endpoint, pairs.root, pairs.client)
+
+
 def test_dovecot_refuses_a_certificate_with_an_alert_in_its_answer(pairs: Pairs) -> None:
     steps: tuple[Step, ...] = (
         *CONVERSATIONS["imap"].admits[:-1],
