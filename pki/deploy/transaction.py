@@ -1,6 +1,6 @@
 """One contact that brings a host to its release: inspect, change, verify, keep or roll back.
 
-The order of `Change.deliver`:
+The order of `HostChange.deliver`:
 
 1. check the release here (`check_release`), unless the same release was checked before;
 2. ask the host for the state of each file (`note_states`); without a difference, only the services are verified;
@@ -85,7 +85,7 @@ class HostOutcome:
         return replace(self, receipt=replace(self.receipt, files=(*self.receipt.files, *more)))
 
 
-class Change:
+class HostChange:
     """One release on its way to one host.
 
     `previous` is the receipt of the last delivery; if it is lost, `surplus` is the host's own list of files. A `pinned`
@@ -213,10 +213,12 @@ class Change:
             session.end()
         return replace(self._check_services(contents, delivered), writable=session.writable)
 
-    def _with_surplus(self, surplus: Sequence[Mapping[str, str]]) -> Change:
+    def _with_surplus(self, surplus: Sequence[Mapping[str, str]]) -> HostChange:
         """Return the same change for a host without a receipt, with the host's own list of files."""
         destination, payload = self.destination, self.payload
-        return Change(destination, payload, None, self._now, pinned=self._pinned, recall=self._recall, surplus=surplus)
+        return HostChange(
+            destination, payload, None, self._now, pinned=self._pinned, recall=self._recall, surplus=surplus
+        )
 
     def _check_services(self, contents: ReleaseContents | None, delivered: Payload | None) -> HostOutcome:
         """Verify the services of a host that has its release already."""

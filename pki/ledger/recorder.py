@@ -58,8 +58,9 @@ class SqlRecorder(DatabaseUser):
     ) -> None:
         """Record revocations; `reason` is one of REASONS.
 
-        `withhold` maps the artifacts whose replacement is stopped to the detail of that decision. Everything is in one
-        transaction: a killed process cannot leave a revoked certificate whose replacement a run would issue.
+        `withhold` names the artifacts that no run may issue again, each with the detail of that decision for the ledger.
+        Revocations and decisions are one transaction: if the process is killed in between, a run must not issue the
+        replacement of a revoked certificate.
         """
         if reason not in REASONS:
             raise LedgerError(f"{reason}: expected one of {', '.join(REASONS)}")

@@ -1,6 +1,6 @@
 """Requirements: what only a root ceremony can create, why, and by when. Computed in every run, so it is fast.
 
-A CA can issue certificates of full length until its expiry minus the longest lifetime that it issues. Its signing
+A CA can issue certificates of full lifetime until its expiry minus the longest lifetime that it issues. Its signing
 period (SP 800-57: originator-usage period) ends `overlap` earlier; the ceremony is performed in between.
 """
 
@@ -60,16 +60,16 @@ def longest_lifetime_below(hierarchy: Hierarchy, authority: str) -> timedelta:
     return config.profiles.server.lifetime if authority == "server" else config.profiles.client.lifetime
 
 
-def full_length_until(hierarchy: Hierarchy, generation: Ca) -> datetime:
-    """Return until when a generation can issue certificates of full length."""
+def full_lifetime_end(hierarchy: Hierarchy, generation: Ca) -> datetime:
+    """Return until when a generation can issue certificates of full lifetime."""
     return generation.not_after - longest_lifetime_below(hierarchy, generation.authority)
 
 
-def signs_until(hierarchy: Hierarchy, generation: Ca) -> datetime:
+def signing_period_end(hierarchy: Hierarchy, generation: Ca) -> datetime:
     """Return the end of a generation's signing period, when its successor is requested."""
     authorities = hierarchy.inventory.authorities
     rule = authorities.root if generation.authority == "root" else authorities.intermediate(generation.authority)
-    return full_length_until(hierarchy, generation) - rule.overlap
+    return full_lifetime_end(hierarchy, generation) - rule.overlap
 
 
 def new_generations(requirements: Iterable[Requirement]) -> list[GenerationName]:
@@ -108,10 +108,10 @@ def _companions(hierarchy: Hierarchy, requirements: list[Requirement]) -> list[R
         Requirement(
             next_generation(hierarchy, companion.authority),
             f"{companion.name} would follow within half a year",
-            full_length_until(hierarchy, companion),
+            full_lifetime_end(hierarchy, companion),
         )
         for companion in companions
-        if companion is not None and signs_until(hierarchy, companion) - COMPANION_PERIOD <= hierarchy.now
+        if companion is not None and signing_period_end(hierarchy, companion) - COMPANION_PERIOD <= hierarchy.now
     ]
 
 
@@ -120,12 +120,10 @@ def _root_requirements(hierarchy: Hierarchy, root: Ca | None) -> Iterator[Requir
     if root is None:
         yield Requirement(GenerationName("root", 1), "there is no root yet", hierarchy.now)
         return
-    end = signs_until(hierarchy, root)
+    end = signing_period_end(hierarchy, root)
     if end <= hierarchy.now:
-        why = (
-            f"{root.name} can certify intermediates of full length until {full_length_until(hierarchy, root):%Y-%m-%d}"
-        )
-        yield Requirement(next_generation(hierarchy, "root"), why, full_length_until(hierarchy, root))
+        why = f"{root.name} can certify intermediates of full lifetime until {full_lifetime_end(hierarchy, root):%Y-%m-%d}"
+        yield Requirement(next_generation(hierarchy, "root"), why, full_lifetime_end(hierarchy, root))
     for name in hierarchy.generations("root"):
         last_expiry = series_end(hierarchy, name)
         generation = hierarchy.generation(name)
@@ -165,10 +163,10 @@ def _intermediate_requirements(hierarchy: Hierarchy, authority: str) -> Iterator
             following, f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet", hierarchy.now
         )
         return
-    latest = full_length_until(hierarchy, present)
-    if signs_until(hierarchy, present) <= hierarchy.now:
+    latest = full_lifetime_end(hierarchy, present)
+    if signing_period_end(hierarchy, present) <= hierarchy.now:
         yield Requirement(
-            following, f"{present.name} can issue certificates of full length until {latest:%Y-%m-%d}", latest
+            following, f"{present.name} can issue certificates of full lifetime until {latest:%Y-%m-%d}", latest
         )
     elif forbidden := _not_permitted(hierarchy, present):
         yield Requirement(

@@ -63,7 +63,7 @@ class Fleet:
 
     def deliver(self, delivery: Delivery, now: datetime) -> list[Reason]:
         """Return what was done on a host. Raises PkiError, which is recorded by then."""
-        with self.store.turn("fleet"):  # other processes of this run wait, and then find their outcomes
+        with self.store.hold_lock("fleet"):  # other processes of this run wait, and then find their outcomes
             outcome = self._recorded(delivery.host)
             if outcome is None:
                 self._contact([delivery, *(other for other in self.waiting() if other.host != delivery.host)], now)

@@ -16,7 +16,7 @@ from pki.x509.certificate_signing import SECOND
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class IssuingPeriod:
     """From `at` on, all leaves of an authority are issued again: by another generation, or with another chain."""
 
     at: datetime
@@ -38,12 +38,14 @@ class Renewals:
     gaps: tuple[tuple[datetime, datetime | None], ...]
 
 
-def renewals(leaf: Leaf, current: Current | None, turns: Sequence[Turn], runs: Runs, until: datetime) -> Renewals:
+def renewals(
+    leaf: Leaf, current: Current | None, issuing_periods: Sequence[IssuingPeriod], runs: Runs, until: datetime
+) -> Renewals:
     """Return the renewals of a leaf up to `until`; `current` is its valid certificate, or None."""
     issued: list[tuple[datetime, datetime]] = []
     end = current.not_after if current else None
     last = runs.now - SECOND if current else None
-    while (following := _next(leaf, end, last, turns, runs)) and following[0] <= until:
+    while (following := _next(leaf, end, last, issuing_periods, runs)) and following[0] <= until:
         issued.append(following)
         last, end = following
     ends = [(runs.now, current.not_after), *issued] if current else issued
@@ -56,36 +58,36 @@ def renewals(leaf: Leaf, current: Current | None, turns: Sequence[Turn], runs: R
 
 
 def _next(
-    leaf: Leaf, end: datetime | None, last: datetime | None, turns: Sequence[Turn], runs: Runs
+    leaf: Leaf, end: datetime | None, last: datetime | None, issuing_periods: Sequence[IssuingPeriod], runs: Runs
 ) -> tuple[datetime, datetime] | None:
     """Return when a leaf is issued next, and until when that certificate is valid; None if it is never issued again.
 
     Its present certificate was issued at `last` and is valid until `end`.
     """
-    past_turns = bisect_right(turns, last, key=_at) if last else 0  # their number
-    next_turn = turns[past_turns] if past_turns < len(turns) else None
-    if end is not None and last is not None and past_turns:
-        present_turn = turns[past_turns - 1]
-        due = _due(leaf, end, last, present_turn, runs)
-        if due and (next_turn is None or due < next_turn.at):
-            return due, _end(leaf, due, present_turn)
-    if next_turn is None:
+    past_periods = bisect_right(issuing_periods, last, key=_at) if last else 0  # their number
+    next_period = issuing_periods[past_periods] if past_periods < len(issuing_periods) else None
+    if end is not None and last is not None and past_periods:
+        present_period = issuing_periods[past_periods - 1]
+        due = _due(leaf, end, last, present_period, runs)
+        if due and (next_period is None or due < next_period.at):
+            return due, _end(leaf, due, present_period)
+    if next_period is None:
         return None
-    at = runs.at(next_turn.at)
-    return at, _end(leaf, at, next_turn)
+    at = runs.at(next_period.at)
+    return at, _end(leaf, at, next_period)
 
 
-def _due(leaf: Leaf, end: datetime, last: datetime, turn: Turn, runs: Runs) -> datetime | None:
+def _due(leaf: Leaf, end: datetime, last: datetime, period: IssuingPeriod, runs: Runs) -> datetime | None:
     """Return the run that renews a certificate, None if a renewal would gain nothing (`authority/renewal.py`)."""
     gain = minimum_gain(leaf.lifetime, leaf.renew_before)
     first_with_gain = end + gain - leaf.lifetime + backdate(leaf.lifetime) + SECOND
     due = runs.at(max(leaf.renewal_start(end), first_with_gain, last + SECOND))
-    return due if _end(leaf, due, turn) >= end + gain else None
+    return due if _end(leaf, due, period) >= end + gain else None
 
 
-def _end(leaf: Leaf, at: datetime, turn: Turn) -> datetime:
-    return min(at - backdate(leaf.lifetime) + leaf.lifetime - SECOND, turn.end)
+def _end(leaf: Leaf, at: datetime, period: IssuingPeriod) -> datetime:
+    return min(at - backdate(leaf.lifetime) + leaf.lifetime - SECOND, period.end)
 
 
-def _at(turn: Turn) -> datetime:
-    return turn.at
+def _at(period: IssuingPeriod) -> datetime:
+    return period.at
