@@ -256,7 +256,8 @@ class LeafCertificates:
         mode = filesystem.SECRET if key else filesystem.PUBLIC
         # the bundle is the first file: `place` renames the files in this order
         files = {self.project.store.bundle(leaf): (bundle, mode), **_files_from(self.project.store, leaf, bundle)}
-        with filesystem.StagedFiles(files) as staged:
+        # If this process is killed between two renames, the next run renames what still differs, and nothing else.
+        with filesystem.StagedFiles(filesystem.changed_files(files)) as staged:
             staged.flush_meanwhile()  # while the ledger is written, which also waits for the disk
             self.project.ledger.record_certificate(
                 cert,
