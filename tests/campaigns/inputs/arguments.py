@@ -23,7 +23,11 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = 
     "init": (("path",), ("--organisation", "--domain", "--network", "--host", "--service", "--client"), ("--yes",)),
     "ca.change-passphrase": (("name",), ("--passphrase-file", "--old-passphrase-file"), ()),
     "client.add": (("name",), ("--email",), ()),
-    "client.export": (("name",), ("--format", "--output", "--passphrase-to", "--sheet"), ("--yes",)),
+    "client.export": (
+        ("name",),
+        ("--format", "--output", "--passphrase-to", "--sheet", "--wifi", "--server"),
+        ("--yes", "--openvpn"),
+    ),
     "client.installed": (("name",), ("--serial",), ()),
     "client.list": ((), (), ("--json",)),
     "client.revoke": (("name",), ("--reason",), ("--yes",)),
