@@ -90,7 +90,12 @@ MEANINGS = {
     "yes": "carry out without asking",
 }
 SPECIAL = {
-    "client_commands.add": {"name": "one for each person and device, such as admin@laptop"},
+    "client_commands.add": {
+        "name": "one for each person and device, such as admin@laptop",
+        "email": "e-mail address of a person",
+        "dns": "DNS name of a machine; may be given several times",
+        "uri": "SPIFFE ID of a machine, such as spiffe://lab.internal/backup",
+    },
     "client_export.export": {
         "name": "a client",
         "server": "the service with speaks: radius or openvpn, if pki.yaml has several",

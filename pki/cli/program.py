@@ -56,6 +56,7 @@ BARE_ARGUMENTS = {  # typed without an option, where they are required
 PLACEHOLDERS = {
     "cards": "DIR",
     "client": "NAME=ADDRESS",
+    "dns": "NAME",
     "email": "ADDRESS",
     "file": "FILE",
     "folder": "DIR",
@@ -67,6 +68,7 @@ PLACEHOLDERS = {
     "sheet": "FILE",
     "template": "PATH",
     "to": "DIR",
+    "uri": "ID",
     "vault": "DIR",
     "wifi": "SSID",
     "ansible_vault_password_file": "FILE",

@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = 
     "restore": (("path",), ("--to", "--passphrase-file"), ("--yes",)),
     "init": (("path",), ("--organisation", "--domain", "--network", "--host", "--service", "--client"), ("--yes",)),
     "ca.change-passphrase": (("name",), ("--passphrase-file", "--old-passphrase-file"), ()),
-    "client.add": (("name",), ("--email",), ()),
+    "client.add": (("name",), ("--email", "--dns", "--uri"), ()),
     "client.export": (
         ("name",),
         ("--format", "--output", "--passphrase-to", "--sheet", "--wifi", "--server"),
