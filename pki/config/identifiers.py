@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from typing import Self
 
-NUMBERED = re.compile(r"(root|server|client)-([1-9][0-9]*)")
+NUMBERED = re.compile(
+    r"([a-z](?:[a-z0-9-]*[a-z0-9])?)-([1-9][0-9]*)"
+)  # the name of an adopted CA has no number at its end
 
 
 class ArtifactId(str):
@@ -80,6 +82,11 @@ class GenerationName(str):
     def is_root(self) -> bool:
         """Return whether this is a root of the project."""
         return self.authority == "root" and self.number > 0
+
+    @property
+    def is_external(self) -> bool:
+        """Return whether this is an external authority: an intermediate whose key is on the server of somebody else."""
+        return self.number > 0 and self.authority not in AUTHORITIES
 
     @property
     def following(self) -> GenerationName:

@@ -63,6 +63,7 @@ def find_cross_faults(
             yield from _schedule_faults(inventory)
     if "authorities" not in {place[0] for place in removed_places}:
         yield from _adopted_faults(inventory)
+        yield from _external_faults(inventory.authorities)
     yield from _named_root_faults(inventory)
     yield from _secret_file_faults(inventory)
     yield from _host_faults(inventory, removed_places)
@@ -157,7 +158,7 @@ def _renews_too_early(profile: ServerRule) -> str:
 
 
 def _root_faults(authorities: AuthorityRules) -> Iterator[Fault]:
-    longest, root = max(authorities.server.lifetime, authorities.client.lifetime), authorities.root
+    longest, root = authorities.longest_intermediate, authorities.root
     if longest <= root.lifetime <= longest + root.overlap:
         yield (
             ("authorities", "root", "overlap"),
@@ -200,6 +201,24 @@ def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:
     for name in inventory.secrets.names:
         if not re.fullmatch(SECRET, name) and name not in adopted:
             yield ("secrets", name), EXPECTED_SECRETS
+
+
+def _external_faults(authorities: AuthorityRules) -> Iterator[Fault]:
+    """Yield faults of external authorities: lifetimes, and requests that a backup lacks or that two of them share."""
+    owners = dict[str, str]()
+    for name, rule in authorities.externals.items():
+        place, lifetime = ("authorities", name), format_duration(rule.lifetime)
+        if rule.lifetime > authorities.root.lifetime:
+            yield (*place, "lifetime"), f"{lifetime} outlives the root's {format_duration(authorities.root.lifetime)}"
+        if rule.overlap >= rule.lifetime:
+            overlap = format_duration(rule.overlap)
+            yield (*place, "overlap"), f"{overlap} is not shorter than the lifetime of {lifetime}"
+        if any(rule.external.startswith(f"{folder}/") for folder in ("ca", *UNSAVED_FOLDERS)):
+            fault = f"{rule.external} is in a folder of the program; expected a file such as requests/{name}.csr"
+            yield (*place, "external"), fault
+        if owners.setdefault(rule.external, name) != name:
+            fault = f"{rule.external} is already used by authorities.{owners[rule.external]}"
+            yield (*place, "external"), f"{fault}: each intermediate needs a key of its own"
 
 
 def _secret_file_faults(inventory: Inventory) -> Iterator[Fault]:

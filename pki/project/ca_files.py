@@ -24,6 +24,16 @@ class CaFiles:
             key=lambda generation: generation.number,
         )
 
+    def external_authorities(self) -> list[str]:
+        """Return the external authorities that have a certificate, also those that pki.yaml no longer declares."""
+        paths = self.ca.glob("*/*-[0-9]*/cert.pem")
+        names = {GenerationName.parse(path.parent.name).authority for path in paths}
+        return [name for name in sorted(names.difference(AUTHORITIES)) if self.generations(name)]
+
+    def authorities(self) -> tuple[str, ...]:
+        """Return root, server, client, and the external authorities that have a certificate."""
+        return (*AUTHORITIES, *self.external_authorities())
+
     def prepared(self) -> list[GenerationName]:
         """Return the intermediates whose request waits for a certificate."""
         requests = (path for path in self.files("request.pem") if not (path.parent / "cert.pem").exists())

@@ -318,7 +318,7 @@ def _store_result(
     for (name, issuer), certificate in result.parsed.certificates.items():
         if not ledger_view.ledger.certificates(serial=certificate.serial_number):
             named = GenerationName.parse(name)
-            profile = "root" if named.is_root else f"{named.authority}-ca"
+            profile = "root" if named.is_root else f"{'external' if named.is_external else named.authority}-ca"
             ledger_view.ledger.record_certificate(
                 certificate,
                 issuer=issuer,
