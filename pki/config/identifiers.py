@@ -89,6 +89,11 @@ class GenerationName(str):
         return self.number > 0 and self.authority not in AUTHORITIES
 
     @property
+    def profile(self) -> str:
+        """Return the profile of its certificate in the ledger: root, server-ca, client-ca or external-ca."""
+        return "root" if self.is_root else f"{'external' if self.is_external else self.authority}-ca"
+
+    @property
     def following(self) -> GenerationName:
         """Return the name of the next generation of the same authority."""
         return GenerationName(self.authority, self.number + 1)
@@ -98,3 +103,4 @@ class GenerationName(str):
 
 
 AUTHORITIES = ("root", "server", "client")
+OWN_FOLDERS = (*AUTHORITIES, "clients", "ceremonies")  # of `ca/`; external authorities have folders beside them

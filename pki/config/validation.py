@@ -15,6 +15,7 @@ from pki.config.authority_rules import AuthorityRules, CrlRule
 from pki.config.delivery_window import is_in_window
 from pki.config.error_messages import Fault, Place, did_you_mean, dotted_path
 from pki.config.fields import EXPECTED_SECRETS, SECRET, parse_jump_host
+from pki.config.identifiers import OWN_FOLDERS
 from pki.config.ip_addresses import IpAddress
 from pki.config.leaf_certificates import (
     CANARY,
@@ -44,7 +45,6 @@ RESERVED_HOSTS = {
 }
 APPLE_LIMIT = timedelta(days=825)
 UNSAVED_FOLDERS = ("build", "offline")  # a backup does not contain them
-OWN_FOLDERS = ("ca/root", "ca/server", "ca/client", "ca/clients", "ca/ceremonies")
 MINIMUM_USE_DIVISOR = 4  # a certificate is in use for at least 1/4 of its lifetime, despite renew_spread
 
 
@@ -188,13 +188,14 @@ def _named_root_faults(inventory: Inventory) -> Iterator[Fault]:
 
 def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:
     adopted, owners = inventory.authorities.adopted, dict[str, str]()
+    own_folders = [f"ca/{name}" for name in (*OWN_FOLDERS, *inventory.authorities.externals)]
     for name, rule in adopted.items():
         place = ("authorities", name, "adopt")
         if fault := _crl_fault(rule.crl):
             yield ("authorities", name, "crl", "refresh"), fault
         if any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in UNSAVED_FOLDERS):
             yield place, f"{rule.adopt} is not in a backup; expected a folder such as ca/{name}"
-        if rule.adopt == "ca" or any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in OWN_FOLDERS):
+        if rule.adopt == "ca" or any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in own_folders):
             yield place, f"{rule.adopt} is used by the project itself; expected a folder such as ca/{name}"
         if owners.setdefault(rule.adopt, name) != name:
             yield place, f"{rule.adopt} is already used by {owners[rule.adopt]}"
@@ -208,6 +209,8 @@ def _external_faults(authorities: AuthorityRules) -> Iterator[Fault]:
     owners = dict[str, str]()
     for name, rule in authorities.externals.items():
         place, lifetime = ("authorities", name), format_duration(rule.lifetime)
+        if name in OWN_FOLDERS:
+            yield place, f"ca/{name} is used by the project itself; expected a name such as acme"
         if rule.lifetime > authorities.root.lifetime:
             yield (*place, "lifetime"), f"{lifetime} outlives the root's {format_duration(authorities.root.lifetime)}"
         if rule.overlap >= rule.lifetime:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.identifiers import AUTHORITIES, OWN_FOLDERS, GenerationName
 from pki.ledger.last_seen import authority_certificates
 
 
@@ -26,9 +26,8 @@ class CaFiles:
 
     def external_authorities(self) -> list[str]:
         """Return the external authorities that have a certificate, also those that pki.yaml no longer declares."""
-        paths = self.ca.glob("*/*-[0-9]*/cert.pem")
-        names = {GenerationName.parse(path.parent.name).authority for path in paths}
-        return [name for name in sorted(names.difference(AUTHORITIES)) if self.generations(name)]
+        names = sorted(path.name for path in self.ca.iterdir()) if self.ca.is_dir() else []
+        return [name for name in names if name not in OWN_FOLDERS and self.generations(name)]
 
     def authorities(self) -> tuple[str, ...]:
         """Return root, server, client, and the external authorities that have a certificate."""

@@ -12,8 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pki.ceremony import plan_text, policy, request_response
-from pki.ceremony.online import make_request, needs
+from pki.ceremony import audit, plan_text, policy, request_response
+from pki.ceremony.online import make_request, needs, rehearsal
 from pki.ceremony.online.make_request import RequestOptions
 from pki.ceremony.request_response import Request
 from pki.ceremony.vault_contents import VaultContents
@@ -149,6 +149,44 @@ def test_ledger_records_the_intermediate_as_external(certified: RealHome) -> Non
     assert [(entry.artifact, entry.profile, entry.issuer) for entry in recorded] == [
         ("authority:acme", "external-ca", "root-1")
     ]
+
+
+def test_rehearsal_and_audit_know_the_intermediate(founded: RealHome) -> None:
+    other_server.declare(founded, other_server.RULE, "groot")
+    other_server.make_request(founded)
+    prepared = founded.ask(days=1)
+    project = founded.project(1)
+    texts = rehearsal.rehearse(project.now, project.authorities, prepared)
+    assert "Subject: O = Example Lab, CN = Example Lab Groot CA 1" in texts["groot-1.txt"].decode().replace(
+        "O=", "O = "
+    ).replace("CN=", "CN = ")
+    assert "Public-Key" in texts["groot-1.txt"].decode()
+    founded.accept(founded.answer(prepared.path, days=1), days=1)
+    assert audit.verify(founded.path / "ca").faults == []
+
+
+def test_root_rollover_leaves_the_intermediate_below_the_old_root(certified: RealHome) -> None:
+    request = certified.ask(RequestOptions(generations=("root",)), days=2).request
+    assert [intermediate.name for intermediate in request.intermediates] == ["server-2", "client-2"]
+    certified.accept(
+        certified.answer(certified.project().store.ceremony(request.number) / "request.yaml", days=2), days=2
+    )
+    assert certified.doit(days=2).status == 0
+    names = [
+        certificate.subject.rfc4514_string()
+        for certificate in x509.load_pem_x509_certificates(certified.read("build/trust/acme-trust.pem"))
+    ]
+    assert [name.partition(",")[0] for name in names] == [
+        "CN=Example Lab Acme CA 1",
+        "CN=Example Lab Root CA 2",
+        "CN=Example Lab Root CA 1",
+    ]
+    other_server.make_request(certified)
+    certified.ceremony(days=3)
+    assert certified.certificate("acme-2").issuer == certified.certificate("root-2").subject
+    assert certified.doit(days=3).status == 0
+    chain = x509.load_pem_x509_certificates(certified.read("build/trust/acme-chain.pem"))
+    assert len(chain) == 3, "the intermediate, root-2 certified by root-1, and root-2"
 
 
 # -- what a ceremony refuses ------------------------------------------------------------------------------------------

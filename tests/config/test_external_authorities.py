@@ -60,6 +60,18 @@ def test_root_must_be_able_to_certify_the_longest_external_authority(tmp_path: P
             ["pki.yaml:14: authorities.acme.overlap: 365d is not shorter than the lifetime of 365d"],
         ),
         (
+            [ACME.replace("acme:", "clients:") + "}"],
+            [
+                "pki.yaml:14: authorities.clients: ca/clients is used by the project itself; expected a name such as acme"
+            ],
+        ),
+        (
+            [f"{ACME}}}", "legacy: {adopt: ca/acme/old}"],
+            [
+                "pki.yaml:15: authorities.legacy.adopt: ca/acme/old is used by the project itself; expected a folder such as ca/legacy"
+            ],
+        ),
+        (
             [f"{ACME}, lifetime: 20y}}"],
             [
                 "pki.yaml:14: authorities.acme.lifetime: 7300d outlives the root's 3650d",

@@ -103,6 +103,13 @@ def test_files_of_an_authority_that_left_pki_yaml_are_removed_and_its_certificat
     assert "no longer in pki.yaml; acme-1 is valid until" in said.out
 
 
+def test_neither_a_client_nor_a_folder_of_an_adopted_authority_is_an_external_authority(certified: Home) -> None:
+    store = certified.project().store
+    for folder in ("clients/clients-1", "clients/phone-1", "legacy/issued-1", "ceremonies/ceremonies-1"):
+        certified.write(f"ca/{folder}/cert.pem", "a certificate")
+    assert store.external_authorities() == ["acme"]
+
+
 def test_damaged_certificate_is_restored_from_the_ledger(certified: Home) -> None:
     path = certified.path / "ca/acme/acme-1/cert.pem"
     content = path.read_bytes()
@@ -119,6 +126,7 @@ def test_reports_show_the_authority(certified: Home, capsys: pytest.CaptureFixtu
     assert [line.partition("{")[0] for line in lines] == [
         "doit_pki_authority_not_before_timestamp_seconds",
         "doit_pki_authority_not_after_timestamp_seconds",
+        "doit_pki_authority_signs_until_timestamp_seconds",
     ]
     assert all('authority="external"' in line for line in lines)
     page = certified.read("build/report/status.html").decode()
