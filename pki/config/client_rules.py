@@ -16,17 +16,19 @@ from pki.config.leaf_certificates import (
 from pki.config.model import Inventory
 from pki.config.name_fields import is_like_dns_name, trust_domain
 
-Line = Callable[[Place], str]
+PositionText = Callable[[Place], str]
 
 
-def find_faults(inventory: Inventory, removed_places: Collection[Place], line: Line) -> Iterator[Fault]:
-    """Yield the faults of clients. `removed_places` are the places that have a fault of their own; `line` is as in validation.py."""
-    yield from _common_name_faults(inventory, line)
+def find_faults(
+    inventory: Inventory, removed_places: Collection[Place], position_text: PositionText
+) -> Iterator[Fault]:
+    """Yield the faults of clients. `removed_places` are the places that have a fault of their own; `position_text` is as in validation.py."""
+    yield from _common_name_faults(inventory, position_text)
     yield from _alternative_name_faults(inventory, removed_places)
-    yield from _duplicates(inventory, line)
+    yield from _duplicates(inventory, position_text)
 
 
-def _common_name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
+def _common_name_faults(inventory: Inventory, position_text: PositionText) -> Iterator[Fault]:
     """Yield CNs of clients that programs misread: as a DNS name, the probe, or the address of another client."""
     owners = dict[str, str]()
     for name, client in inventory.clients.items():
@@ -65,7 +67,7 @@ def _alternative_name_faults(inventory: Inventory, removed_places: Collection[Pl
             )
 
 
-def _duplicates(inventory: Inventory, line: Line) -> Iterator[Fault]:
+def _duplicates(inventory: Inventory, position_text: PositionText) -> Iterator[Fault]:
     """Yield the names by which services could mistake one client for another."""
     names = new_name_registry(inventory)
     for claim in client_claims(inventory):
