@@ -105,7 +105,8 @@ class Explainer:
         yield "replace it", f"a root ceremony: ./run invoke ceremony.request --new {generation.authority}"
         if root is not None:
             revocation = f"./run invoke ceremony.request --revoke {generation.name} --reason superseded"
-            yield "revoke it", f"a root ceremony: {revocation}"
+            unread = "; most programs read no CRL, and trust it until it expires" if generation.name.is_external else ""
+            yield "revoke it", f"a root ceremony: {revocation}{unread}"
 
     def _signed(self, generation: Generation) -> str:
         """Return how many certificates a generation signed that are valid now; of an external one, nobody here knows."""

@@ -23,7 +23,7 @@ from pki.monitor import forecast
 from pki.monitor.check_result import Level
 from pki.monitor.external_authorities import ExternalAuthorities
 from pki.monitor.report.status_table import StatusTable
-from pki.monitor.timeline import events
+from pki.monitor.timeline import calendar, events
 from pki.monitor.timeline.event_kinds import EventKind
 from pki.pipeline import plan
 from tests.support import external_authorities as other_server
@@ -324,7 +324,14 @@ def test_timeline_expects_a_new_key_of_the_other_server_in_time(certified: RealH
     expiry = [event for event in timeline.events if event.what is EventKind.EXPIRY and event.subject == "acme-1"]
     assert len(created) == len(expiry) == 1, [event.text for event in timeline.events]
     assert created[0].at < expiry[0].at
-    assert not expiry[0].is_wrong
+    requested = [event.text for event in timeline.events if event.what is EventKind.REQUEST and "acme-2" in event.text]
+    assert "before it, the server of acme must make a new key and request" in requested[0]
+    others = [event.text for event in timeline.events if event.what is EventKind.REQUEST and "acme" not in event.text]
+    assert others
+    assert not [text for text in others if "new key" in text]
+    entries = [entry for entry in calendar.entries(project, []) if "acme-2" in entry.title]
+    assert "Note: before it, the server of acme must make a new key and request." in entries[0].text
+    assert not expiry[0].is_problem
 
 
 def test_status_shows_each_generation_and_what_follows(certified: RealHome) -> None:
@@ -400,6 +407,9 @@ def test_whole_way_is_typed_from_request_to_explanation(founded: RealHome, capsy
     assert "on another server, which decides alone what it signs" in output
     assert "server certificates for acme.lab.internal" in output
     assert "build/trust/acme-chain.pem, on the server that has its key" in output
+    assert "most programs read no CRL, and trust it until it expires" in output
+    status, output = typist("explain", "server-1", days=1)
+    assert "read no CRL" not in output
     status, output = typist("revoke", "acme-1", "--yes", days=1)
     assert status == 1
     assert "revoking one takes a ceremony" in output

@@ -134,7 +134,7 @@ def _ceremonies(ceremonies: Iterable[Any], now: datetime) -> Iterator[CalendarEn
             f"root ceremony: {', '.join(ceremony.products)}",
             f"doit requests it on {ceremony.requested:%Y-%m-%d}; perform it by {ceremony.by:%Y-%m-%d}. This day is a proposal. "
             f"It needs the owner of the root and a witness: docs/how-to/ceremony.md. {'; '.join(need.why for need in ceremony.needs)}."
-            + (f" Note: {ceremony.remark}." if ceremony.remark else ""),
+            + "".join(f" Note: {remark}." for remark in (ceremony.new_keys, ceremony.remark) if remark),
             (14, 1),
         )
 

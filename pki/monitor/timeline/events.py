@@ -189,6 +189,7 @@ def _ceremony_events(rollovers: CaRollovers, *, with_ceremonies: bool) -> Iterat
         names = ", ".join(ceremony.products)
         if not ceremony.by_doit:
             text = f"doit prepares the request for {names}; the ceremony is due by {ceremony.by:%Y-%m-%d}"
+            text += f"; {ceremony.new_keys}" if ceremony.new_keys else ""
             yield TimelineEvent(max(ceremony.requested, rollovers.runs.now), EventKind.REQUEST, "ceremony", text)
         if with_ceremonies:
             created = f"{names} {'are' if len(ceremony.products) > 1 or ceremony.needs[0].is_crls else 'is'} created"
@@ -231,6 +232,8 @@ def _end_events(rollovers: CaRollovers) -> Iterator[TimelineEvent]:
         end = generation.not_after
         if end > rollovers.runs.now:
             text = "expiry of the authority and its CRLs"
+            if generation.name.is_external:
+                text = "expiry: every client refuses the certificates that its server issued under it"
             if generation.name.is_root:
                 text = "expiry: devices that trust no other root will trust no service"
             newest = [ca for ca in rollovers.generations() if ca.authority == generation.authority][-1]

@@ -38,6 +38,12 @@ class Ceremony:
         return tuple(needs.new_generations(self.needs))
 
     @property
+    def new_keys(self) -> str:
+        """Return what the servers of external authorities must do before the ceremony, as a sentence; "" if nothing."""
+        names = ", ".join(dict.fromkeys(name.authority for name in self.generations if name.is_external))
+        return f"before it, the server of {names} must make a new key and request" if names else ""
+
+    @property
     def products(self) -> tuple[str, ...]:
         """Return the new generations and CRL series: `server-2`, `root-1 CRLs`."""
         return tuple(need.what for need in self.needs)
