@@ -7,6 +7,7 @@ from collections.abc import Iterable
 MEANING = "pki_meanings"  # the attribute of a command that contains its help texts
 
 MEANINGS = {
+    "access": "mtls: clients need a certificate; tls: everybody may connect",
     "again": "for this reason: destroy a root that signed nothing, and create another one",
     "all_": "all hosts",
     "drop_earlier": "drop the additional options of the open request",
@@ -22,6 +23,7 @@ MEANINGS = {
     "crls": "new root CRLs",
     "despite": "for this reason: continue although the machine fails a check; the reason is recorded",
     "destroy": "a root whose key is to be destroyed, such as root-1",
+    "dns": "a DNS name of the server, instead of the host's; may be given several times",
     "domain": "a domain, the most used one first; may be given several times",
     "dry_run": "show what would be done, and change nothing",
     "email": "its e-mail address",
@@ -61,6 +63,7 @@ MEANINGS = {
     "python": "Python of the offline machine, such as 3.13",
     "reason": "why: key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn, unspecified",
     "outdated": "also unchanged copies of earlier versions; their hosts get the newer version",
+    "recipe": "NAME=HOST, such as postgres=db, or NAME for the only host; may be given several times",
     "reference": "write the generated pages of docs/reference/",
     "remove": "remove it again",
     "request": "the request file on the USB drive",
@@ -89,6 +92,7 @@ MEANINGS = {
 }
 SPECIAL = {
     "client_commands.add": {"name": "one for each person and device, such as admin@laptop"},
+    "recipe_commands.add": {"name": "a recipe, as recipe.list shows it"},
     "client_export.export": {"name": "a client, or the kind of policy"},
     "client_commands.installed": {"name": "a client", "serial": "the certificate on the device, if not the newest"},
     "client_commands.revoke": {"name": "a client"},

@@ -57,6 +57,10 @@ Speaks = Literal[
     "openvpn",
     "radius",
 ]
+RecipeName = Literal[
+    "postgres", "mosquitto", "openldap", "dovecot", "postfix", "redis", "prometheus", "freeradius", "openvpn"
+]
+Verifier = Literal["openssl", "gnutls"]
 Proxy = Literal["nginx", "haproxy", "caddy", "apache", "traefik"]
 Deliver = Literal["folder", "ssh", "local", "none"]
 TrustStore = Literal["debian", "rhel", "nss", "java", "none"]
