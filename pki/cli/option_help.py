@@ -83,6 +83,7 @@ MEANINGS = {
     "three_way": "merge the program's newer version of one template into the project's, and print the result",
     "to": "target folder or file",
     "token": "create the key in a token: pkcs11:token=NAME?module-path=FILE",
+    "trust": "an account or group that may write in folders of the files; may be given several times",
     "vault": "the mounted drive with the root key",
     "with_config": "permit the folders of all files in the host's release",
     "without": "continue without this unreachable host; may be given several times",
