@@ -30,6 +30,14 @@ def trust_faults(host: Host, files: tuple[ManagedFile, ...]) -> Iterator[PkiErro
             yield PkiError(f"{place}: {what}", SAFE)
 
 
+def files_without_root(host: Host | None, files: tuple[ManagedFile, ...]) -> frozenset[str]:
+    """Return the managed files of a host that must not contain a root, whatever their content is made of: see `preflight`."""
+    services = gnutls_services(host) if host else {}
+    if host is None or not services:
+        return frozenset()
+    return frozenset(file.name for file in files if _server_of(file, host, services))
+
+
 def _server_of(file: ManagedFile, host: Host, services: Mapping[str, Service]) -> str:
     """Return the GnuTLS service that a file is for; "" for none.
 

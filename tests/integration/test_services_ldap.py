@@ -86,4 +86,8 @@ def test_slapd_takes_the_certificate_of_a_server_for_a_client_where_it_has_the_r
     served.home.write(name, text.replace("trust:client-gnutls", "trust:client-chain"))
     report = served.home.doit()
     assert "trust:client-chain has the root, and directory uses GnuTLS" in report.failed["release:server"]
+    headers = "".join(line for line in text.splitlines(keepends=True) if "deploy-artifact" not in line)
+    served.home.write(name, headers + chain.read_text())
+    report = served.home.doit()
+    assert "client-ca.pem has the root, and is for a server that uses GnuTLS" in report.failed["deploy:server"]
     assert served.file("client-ca.pem").read_bytes() != chain.read_bytes()
