@@ -11,7 +11,7 @@ from pki.common.errors import PkiError
 from pki.config import loader
 from pki.config.error_messages import Place, dotted_path
 from pki.config.fields import Proxy
-from pki.config.recipes import service_settings
+from pki.config.recipes import default_access, service_settings
 
 Tree = dict[str, Any]
 
@@ -102,7 +102,8 @@ def _add_recipe(tree: Tree, text: str) -> None:
     host = host or next(iter(hosts))
     if host not in hosts:
         raise PkiError(f"{text}: unknown host {host!r}", f"add --host {host}")
-    settings = service_settings(recipe_called(name), [f"{host}.{tree['domains'][0]}"], "mtls")
+    recipe = recipe_called(name)
+    settings = service_settings(recipe, [f"{host}.{tree['domains'][0]}"], default_access(recipe))
     hosts[host].setdefault("services", {}).update(settings)
 
 

@@ -13,7 +13,7 @@ from pki.common.remedies import as_started, here
 from pki.common.terminal import Screen
 from pki.config import editing
 from pki.config.fields import RecipeName
-from pki.config.recipes import RECIPES, service_settings, services_of
+from pki.config.recipes import RECIPES, Recipe, default_access, service_settings, services_of
 
 
 @command
@@ -24,7 +24,7 @@ def show_list(context: Context) -> None:
         (
             name,
             recipe.title,
-            ", ".join(recipe.protocols),
+            _protocols(recipe),
             ", ".join(host for host in hosts if services_of(hosts[host], name)),
         )
         for name, recipe in RECIPES.items()
@@ -32,19 +32,28 @@ def show_list(context: Context) -> None:
     Screen().table("recipes", ("recipe", "server", "speaks", "hosts"), rows)
 
 
+def _protocols(recipe: Recipe) -> str:
+    return "any protocol" if recipe.is_for_any_protocol else ", ".join(recipe.protocols)
+
+
 @command_with(many=("dns",))
-def add(context: Context, name: str, host: str, dns: list[str], access: str = "mtls") -> None:
+def add(context: Context, name: str, host: str, dns: list[str], access: str = "") -> None:
     """Add the services of a recipe to a host in pki.yaml, and print how the server reads the delivered files.
 
     The program's templates of the recipe are used from then on. Comments and layout of pki.yaml stay. --dns NAME, the
-    name of the host and the first domain by default, may be given several times; --access tls admits everybody.
+    name of the host and the first domain by default, may be given several times; --access tls admits everybody, which
+    is the default of servers that check no client certificates.
     """
     path = home_of(context) / "pki.yaml"
     with held_project_of(context) as project:
         inventory, recipe_name = project.inventory, recipe_called(name)
         require_one_of(host, inventory.hosts, "host")
         names = dns or [f"{host}.{inventory.domains[0]}"]
-        editing.write(editing.add_services(path, host, service_settings(recipe_name, names, access)))
+        editing.write(
+            editing.add_services(
+                path, host, service_settings(recipe_name, names, access or default_access(recipe_name))
+            )
+        )
     screen, recipe = Screen(), RECIPES[recipe_name]
     added = ", ".join(f"hosts.{host}.services.{service}" for service in recipe.services)
     screen.done(Verb.UPDATED, "pki.yaml", f"added {added}")

@@ -58,7 +58,18 @@ Speaks = Literal[
     "radius",
 ]
 RecipeName = Literal[
-    "postgres", "mosquitto", "openldap", "dovecot", "postfix", "redis", "prometheus", "freeradius", "openvpn"
+    "postgres",
+    "mosquitto",
+    "openldap",
+    "dovecot",
+    "postfix",
+    "redis",
+    "prometheus",
+    "grafana",
+    "freeradius",
+    "openvpn",
+    "compose",
+    "kubernetes",
 ]
 Verifier = Literal["openssl", "gnutls"]
 Proxy = Literal["nginx", "haproxy", "caddy", "apache", "traefik"]

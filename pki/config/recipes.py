@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from pki.config.fields import RecipeName, Speaks, Verifier
 from pki.config.model import Host, Inventory, Service
@@ -20,7 +21,8 @@ class Recipe:
     """One server: `title` is its name, `services` maps each service that `recipe.add` writes to its protocol.
 
     `setup` is the step on the host that lets the server read the delivered files; `{name}` in it is the first service.
-    `ports` are those of services whose protocol has none. `verifier` is the TLS library with which it checks clients.
+    `ports` are those of services whose protocol has none. `verifier` is the TLS library with which it checks clients;
+    without `checks_clients` it cannot. `is_for_any_protocol`: the recipe delivers files, whatever server reads them.
     """
 
     title: str
@@ -28,10 +30,14 @@ class Recipe:
     setup: str
     ports: Mapping[str, int] | None = None
     verifier: Verifier = "openssl"
+    checks_clients: bool = True
+    is_for_any_protocol: bool = False
 
     @property
     def protocols(self) -> tuple[Speaks, ...]:
         """Return the protocols that a service with this recipe may speak."""
+        if self.is_for_any_protocol:
+            return get_args(Speaks)
         return tuple(dict.fromkeys(self.services.values()))
 
 
@@ -73,6 +79,14 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         'in /etc/default/prometheus: ARGS="--web.config.file=/etc/doit-pki/prometheus/web.yml"',
         {"prometheus": 9090},
     ),
+    "grafana": Recipe(
+        "Grafana",
+        {"grafana": "https"},
+        "in the section [server] of grafana.ini: protocol = https, cert_file = /etc/doit-pki/grafana/fullchain.pem, "
+        "cert_key = /etc/doit-pki/grafana/key.pem",
+        {"grafana": 3000},
+        checks_clients=False,
+    ),
     "freeradius": Recipe(
         "FreeRADIUS, for EAP-TLS",
         {"radius": "radius"},
@@ -83,6 +97,21 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         "OpenVPN",
         {"vpn": "openvpn"},
         "add this line to /etc/openvpn/server/server.conf: config /etc/doit-pki/openvpn/tls.conf",
+    ),
+    "compose": Recipe(
+        "A container of Docker",
+        {"app": "https"},
+        "mount the folder, never a single file, in compose.yml: volumes: [/etc/doit-pki/compose:/etc/doit-pki/compose:ro]; "
+        "the container is called like the service: container_name: app",
+        {"app": 8443},
+        is_for_any_protocol=True,
+    ),
+    "kubernetes": Recipe(
+        "A Secret of Kubernetes",
+        {"app": "https"},
+        "kubectl must find a kubeconfig as root; the Secret is called like the service: app-tls",
+        {"app": 8443},
+        is_for_any_protocol=True,
     ),
 }
 
@@ -132,6 +161,8 @@ def key_faults(service: Service) -> Iterator[tuple[str, str]]:
     recipe = RECIPES[service.recipe]
     if service.upstream is not None:
         yield "recipe", "with upstream, the proxy has the certificate: leave out upstream or recipe"
+    elif service.access == "mtls" and not recipe.checks_clients:
+        yield "access", f"{recipe.title} checks no client certificates: write access: tls, or put it behind a proxy"
     elif service.speaks not in recipe.protocols:
         yield "speaks", f"{recipe.title} does not speak {service.speaks}: write speaks: {' or '.join(recipe.protocols)}"
 
@@ -155,3 +186,8 @@ def service_settings(name: RecipeName, dns: list[str], access: str) -> dict[str,
         settings[service] = {"recipe": name, "speaks": speaks, **({"port": str(port)} if port else {})}
         settings[service] |= {"access": access, "names": dns}
     return settings
+
+
+def default_access(name: RecipeName) -> str:
+    """Return the access of the services that `recipe.add` writes: mtls, unless the server checks no clients."""
+    return "mtls" if RECIPES[name].checks_clients else "tls"

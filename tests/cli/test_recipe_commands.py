@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pki.cli.init_questions import Options, tree_of
 from pki.common.errors import PkiError
@@ -103,3 +104,47 @@ def test_init_adds_a_recipe_to_the_host_that_is_named_or_to_the_only_one(tmp_pat
         with pytest.raises(PkiError) as caught:
             tree_of(Options(hosts=hosts, recipes=[recipe]))
         assert fault in caught.value.message
+
+
+def test_a_server_that_checks_no_clients_is_added_for_everybody_and_refused_otherwise(
+    home: Home, invoke: Invoke
+) -> None:
+    home.edit("grafana:", "charts:")
+    said = invoke("recipe.add", "grafana", "media", "--access", "mtls")
+    assert "access: Grafana checks no client certificates: write access: tls" in said.error
+    assert invoke("recipe.add", "grafana", "media").status == 0
+    assert home.project().inventory.hosts["media"].services["grafana"].access == "tls"
+    assert not home.doit().failed
+    files = home.path / "build/release/media/files/etc/doit-pki/grafana"
+    assert (files / "fullchain.pem").read_bytes() == home.read("build/certs/media/fullchain.pem")
+
+
+def test_a_secret_of_kubernetes_has_the_certificate_and_follows_its_renewal(home: Home, invoke: Invoke) -> None:
+    assert invoke("recipe.add", "kubernetes", "media").status == 0
+    path = home.path / "build/release/media/files/etc/doit-pki/kubernetes/secret.yaml"
+    for _ in range(2):
+        report = home.doit()
+        assert not report.failed, report.failed
+        secret = yaml.safe_load(path.read_text())
+        assert (secret["kind"], secret["type"]) == ("Secret", "kubernetes.io/tls")
+        assert secret["metadata"]["name"] == "app-tls"
+        certs = home.path / "build/certs/media-mtls"
+        expected = {"tls.crt": certs / "fullchain.pem", "tls.key": certs / "key.pem"}
+        expected["ca.crt"] = home.path / "build/trust/client-ca.pem"
+        assert {name: secret["stringData"][name].rstrip() for name in expected} == {
+            name: file.read_text().rstrip() for name, file in expected.items()
+        }
+        assert secret["stringData"]["ca.crl"].startswith("-----BEGIN X509 CRL-----")
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert invoke("renew", "media-mtls").status == 0
+
+
+def test_a_container_gets_files_with_a_reload_that_names_it(home: Home, invoke: Invoke) -> None:
+    assert invoke("recipe.add", "compose", "media").status == 0
+    assert not home.doit().failed
+    release = load(home.project().store.release("media"))
+    assert release is not None
+    files = {Path(file.path).name: file for file in release.files if "/compose/" in file.path}
+    assert files.keys() == {"fullchain.pem", "key.pem", "client-ca.pem", "client-chain.pem", "client-crl.pem"}
+    assert {file.reload for file in files.values()} == {"docker restart app"}
+    assert {file.set for file in files.values()} == {""}
