@@ -34,7 +34,7 @@ from pki.config.proxies import PROGRAMS
 from pki.config.released_templates import RELEASED
 from pki.config.time_fields import format_duration
 
-Line = Callable[[Place], str]
+PositionText = Callable[[Place], str]
 T = TypeVar("T")
 
 RESERVED_HOSTS = {
@@ -45,28 +45,30 @@ RESERVED_HOSTS = {
 APPLE_LIMIT = timedelta(days=825)
 UNSAVED_FOLDERS = ("build", "offline")  # a backup does not contain them
 OWN_FOLDERS = ("ca/root", "ca/server", "ca/client", "ca/clients", "ca/ceremonies")
-MINIMUM_USE = 4  # a certificate is in use for at least 1/4 of its lifetime, despite renew_spread
+MINIMUM_USE_DIVISOR = 4  # a certificate is in use for at least 1/4 of its lifetime, despite renew_spread
 
 
-def find_cross_faults(inventory: Inventory, removed: set[Place], line: Line = lambda _: "") -> Iterator[Fault]:
+def find_cross_faults(
+    inventory: Inventory, removed_places: set[Place], position_text: PositionText = lambda _: ""
+) -> Iterator[Fault]:
     """Yield the faults between fields: path and message.
 
-    `removed` are the places with a fault of their own; a rule that depends on one of them is skipped. `line` returns the
+    `removed_places` are the places with a fault of their own; a rule that depends on one of them is skipped. `position_text` returns the
     position of a second place in a message, such as ` (pki.yaml:26)`, or "" without a file.
     """
-    if not {"authorities", "profiles"} & {place[0] for place in removed}:
+    if not {"authorities", "profiles"} & {place[0] for place in removed_places}:
         yield from _lifetime_faults(inventory)
         yield from _root_faults(inventory.authorities)
-        if not {"schedule"} & {place[0] for place in removed}:
+        if not {"schedule"} & {place[0] for place in removed_places}:
             yield from _schedule_faults(inventory)
-    if "authorities" not in {place[0] for place in removed}:
+    if "authorities" not in {place[0] for place in removed_places}:
         yield from _adopted_faults(inventory)
     yield from _named_root_faults(inventory)
     yield from _secret_file_faults(inventory)
-    yield from _place_faults(inventory, removed)
-    if not {"domains", "permit_addresses"} & {place[0] for place in removed}:
-        yield from _name_faults(inventory, line)
-        yield from _client_faults(inventory, line)
+    yield from _host_faults(inventory, removed_places)
+    if not {"domains", "permit_addresses"} & {place[0] for place in removed_places}:
+        yield from _name_faults(inventory, position_text)
+        yield from _client_faults(inventory, position_text)
         yield from service_rules.find_faults(inventory)
     yield from _leaf_faults(inventory)
     yield from _template_faults(inventory)
@@ -107,7 +109,7 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
             yield ("profiles", name, "renew_before"), _no_time_of_use(profile)
         elif (
             profile.renew_spread
-            and profile.lifetime - profile.renew_before - profile.renew_spread < profile.lifetime / MINIMUM_USE
+            and profile.lifetime - profile.renew_before - profile.renew_spread < profile.lifetime / MINIMUM_USE_DIVISOR
         ):
             yield ("profiles", name, "renew_spread"), _renews_too_early(profile)
         crl_fault = _crl_fault(authority.crl)
@@ -145,7 +147,7 @@ def _schedule_faults(inventory: Inventory) -> Iterator[Fault]:
 
 def _renews_too_early(profile: ServerRule) -> str:
     """Return the message for a `renew_spread` that renews some certificates too early."""
-    minimum = profile.lifetime / MINIMUM_USE
+    minimum = profile.lifetime / MINIMUM_USE_DIVISOR
     longest = (profile.lifetime - profile.renew_before - minimum) // timedelta(days=1)
     limit = f"at most {longest}d" if longest > 0 else "no spread at all"
     return (
@@ -224,7 +226,7 @@ def _no_signing_period(overlap: timedelta, lifetime: timedelta, longest: timedel
     return f"{format_duration(overlap)} leaves no signing period: certificates below take {format_duration(longest)} of {format_duration(lifetime)}"
 
 
-def _place_faults(inventory: Inventory, removed: set[Place]) -> Iterator[Fault]:
+def _host_faults(inventory: Inventory, removed_places: set[Place]) -> Iterator[Fault]:
     owners: dict[IpAddress, str] = {}
     for name, host in inventory.hosts.items():
         if name in RESERVED_HOSTS:
@@ -233,7 +235,7 @@ def _place_faults(inventory: Inventory, removed: set[Place]) -> Iterator[Fault]:
         yield from _trust_faults(name, host)
         yield from _probe_faults(inventory, name)
         blocks = inventory.blocks(host.network)
-        if not blocks and not {("networks",), ("networks", host.network)} & removed:
+        if not blocks and not {("networks",), ("networks", host.network)} & removed_places:
             defined = f"; defined: {', '.join(inventory.networks) or 'none'}"
             hint = did_you_mean(host.network, list(inventory.networks)) or defined
             yield ("hosts", name, "network"), f"unknown network {host.network!r}{hint}"
@@ -246,7 +248,10 @@ def _place_faults(inventory: Inventory, removed: set[Place]) -> Iterator[Fault]:
         repeated = _first_repeated(host.addresses)
         if repeated is not None:
             yield ("hosts", name, "address"), f"{repeated} is listed twice"
-    if inventory.publish.host not in inventory.hosts and not {("hosts",), ("hosts", inventory.publish.host)} & removed:
+    if (
+        inventory.publish.host not in inventory.hosts
+        and not {("hosts",), ("hosts", inventory.publish.host)} & removed_places
+    ):
         hint = did_you_mean(inventory.publish.host, list(inventory.hosts))
         yield ("publish", "host"), f"unknown host {inventory.publish.host!r}{hint}"
     yield from _publisher_faults(inventory)
@@ -318,7 +323,7 @@ def _window_faults(inventory: Inventory, name: str) -> Iterator[Fault]:
         yield ("hosts", name, "window"), f"{window} contains no run: doit runs at {', '.join(times)} (schedule)"
 
 
-def _name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
+def _name_faults(inventory: Inventory, position_text: PositionText) -> Iterator[Fault]:
     """Yield faults of names outside the name constraints, duplicates on one host, and conflicts between hosts."""
     names, at_host = new_name_registry(inventory), dict[tuple[str, str], Place]()
     names.add(address_claims(inventory))
@@ -334,12 +339,12 @@ def _name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
             )
         elif conflict := names.conflict(claim):
             other = conflict.earlier_claim
-            fault = f"{claim.name} is already used by {dotted_path(other.place)[:-2]}{line(other.place)}"
+            fault = f"{claim.name} is already used by {dotted_path(other.place)[:-2]}{position_text(other.place)}"
             yield claim.place, f"{fault}; if both hosts serve it: hosts.{claim.owner}.shared: true"
         names.add([claim])
 
 
-def _client_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
+def _client_faults(inventory: Inventory, position_text: PositionText) -> Iterator[Fault]:
     """Yield faults of client names that programs misread: as a DNS name, the probe, or the address of another client."""
     owners = dict[str, str]()
     for name, client in inventory.clients.items():
@@ -352,7 +357,7 @@ def _client_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
             yield ("clients", name), f"{fault}; write {name}@device, or {name}.{inventory.domains[0]}"
         owner = owners.get(name, name)
         if owner != name and client.email.lower() != name:
-            whose = f"clients.{owner}{line(('clients', owner))}"
+            whose = f"clients.{owner}{position_text(('clients', owner))}"
             yield ("clients", name), f"{name} is the e-mail address of {whose}; write NAME@DEVICE"
 
 

@@ -84,10 +84,10 @@ class Explainer:
         if self.project.authorities.is_revoked_by_root(generation):
             yield "state", "revoked: its root's CRL lists it"
         else:
-            deadline = needs.full_length_until(self.project.authorities, generation)
+            deadline = needs.full_lifetime_end(self.project.authorities, generation)
             yield (
                 "successor",
-                f"requested from {needs.signs_until(self.project.authorities, generation):%Y-%m-%d} on, must exist by {deadline:%Y-%m-%d}",
+                f"requested from {needs.signing_period_end(self.project.authorities, generation):%Y-%m-%d} on, must exist by {deadline:%Y-%m-%d}",
             )
         below = [
             certificate

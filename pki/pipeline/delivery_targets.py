@@ -199,7 +199,7 @@ def destination_of(checks: ReleaseChecks, name: str, host: Host | None) -> Desti
         without_root=files_without_root(host, desired.library.for_host(name, host).files),
         group=group,
         transport_name="ansible" if is_by_ansible else "",
-        group_lock=project.store.turn(f"group-{group}.lock") if group else nullcontext(),
+        group_lock=project.store.hold_lock(f"group-{group}.lock") if group else nullcontext(),
     )
 
 
@@ -262,7 +262,7 @@ def clock_evidence(project: Project) -> Evidence:
     Hosts that answered last time are asked first. Hosts that share an address and port count as one. This machine does
     not count.
     """
-    evidence = project.clock.kernel()
+    evidence = project.clock.kernel_evidence()
     if evidence.is_enough:
         return evidence
     remote = {name: host for name, host in project.inventory.hosts.items() if host.deliver == "ssh"}

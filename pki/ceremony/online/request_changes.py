@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from pki.ceremony.online.crl_schedule import plan_presigned_crls
-from pki.ceremony.online.needs import CRL_OVERLAP
+from pki.ceremony.online.needs import PRESIGNED_CRL_OVERLAP
 from pki.ceremony.request_response import Request, RequestedIntermediate, RequestedSeries
 from pki.common.reasons import Reason, Why
 from pki.config.leaf_certificates import permitted_addresses
@@ -97,7 +97,7 @@ def _ends_too_early(inventory: Inventory, authorities: Authorities, request: Req
     rule, present = inventory.authorities.root.crl, authorities.issuing("root")
     if present is None or present.name != series.root or series.root in request.destroy:
         return False
-    goal = min(request.prepared + rule.presigned * (rule.lifetime - CRL_OVERLAP), present.not_after)
+    goal = min(request.prepared + rule.presigned * (rule.lifetime - PRESIGNED_CRL_OVERLAP), present.not_after)
     return series.presigned_crls[-1].next_update + ROUNDING < goal
 
 

@@ -89,7 +89,10 @@ class StatusTable:
             generation = self.project.authorities.generation(name)
             if generation is None:
                 continue
-            end, signs_until = generation.not_after, needs.signs_until(self.project.authorities, generation)
+            end, signing_period_end = (
+                generation.not_after,
+                needs.signing_period_end(self.project.authorities, generation),
+            )
             is_last = name == names[-1]
             if end < self.project.now:
                 state, text = "expired", f"expired on {end:%Y-%m-%d}"
@@ -100,9 +103,9 @@ class StatusTable:
                 yield TableRow(ArtifactId("authority", name), "blocked", self._left(end), text, "you")
                 continue
             elif is_last:
-                state = "due" if signs_until <= self.project.now else "ok"
-                full_length_until = needs.full_length_until(self.project.authorities, generation)
-                text = f"a successor is requested on {signs_until:%Y-%m-%d}, and must exist by {full_length_until:%Y-%m-%d}"
+                state = "due" if signing_period_end <= self.project.now else "ok"
+                full_lifetime_end = needs.full_lifetime_end(self.project.authorities, generation)
+                text = f"a successor is requested on {signing_period_end:%Y-%m-%d}, and must exist by {full_lifetime_end:%Y-%m-%d}"
             else:
                 state, text = "ok", f"trusted until it expires; {names[-1]} has replaced it"
             yield TableRow(ArtifactId("authority", name), state, self._left(end), text, self._ceremony())

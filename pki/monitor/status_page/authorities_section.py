@@ -97,10 +97,10 @@ def _state(inventory: Inventory, now: datetime, authorities: Authorities, genera
     newest = authorities.issuing(generation.authority)
     if newest and newest.name != generation.name:
         return f"trusted until it expires; {newest.name} signs now"
-    signs_until = needs.signs_until(authorities, generation)
+    signing_period_end = needs.signing_period_end(authorities, generation)
     return (
-        f"signs; a successor is requested on {signs_until:%Y-%m-%d}"
-        if signs_until > now
+        f"signs; a successor is requested on {signing_period_end:%Y-%m-%d}"
+        if signing_period_end > now
         else "signs; its successor is due"
     )
 

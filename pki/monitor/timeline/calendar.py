@@ -164,7 +164,7 @@ def _installs(
 
     for leaf in clients:
         current = leaf_certificates.current(leaf)
-        planned = renewals(leaf, current, rollovers.turns[leaf.authority], rollovers.runs, now + SOON)
+        planned = renewals(leaf, current, rollovers.issuing_periods[leaf.authority], rollovers.runs, now + SOON)
         previous_expiry = current.not_after if current else None
         for at, end in planned.issued:
             yield _install(leaf, at, end, previous_expiry)
