@@ -222,7 +222,7 @@ def test_a_selector_that_names_nothing_is_said_and_stops_no_host(home: Home, sel
     wrong = selector.rpartition(", ")[2]
     assert (
         the_failure(report)
-        == f"{FILE}:2: deploy-hosts: {wrong!r} names no host, proxy, network, access, service or trust store"
+        == f"{FILE}:2: deploy-hosts: {wrong!r} names no host, proxy, network, access, service, recipe or trust store"
     )
     assert only("media") <= report.made.keys()
 

@@ -15,6 +15,7 @@ from invoke.exceptions import Exit
 from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import (
     command,
+    command_with,
     evidence_of,
     held_project_of,
     home_of,
@@ -48,10 +49,11 @@ from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 
 
-@command
+@command_with(many=("trust",))
 def bootstrap(
     context: Context,
     host: str,
+    trust: list[str],
     certificates_only: bool = False,
     with_config: bool = False,
     login: str = "",
@@ -63,6 +65,7 @@ def bootstrap(
     With --certificates-only, the key may write exactly the files of the release, and roots with a known SHA-256; with
     --with-config, their folders: with a proxy's configuration, that equals root access. The default is `scope` in pki.yaml.
     --login USER: prepare as root or an account with sudo. --key FILE: use your own public key. --show: print the script.
+    --trust ACCOUNT: files may be placed in folders that this account can write, such as freerad in /etc/freeradius/3.0.
     """
     project = project_of(context)
     settings = project.inventory.hosts.get(host)
@@ -73,12 +76,11 @@ def bootstrap(
         _run_for(context, ArtifactId("release", host))
     payload = _payload_of(delivery)
     is_local = delivery_targets.transport_of(project.inventory, project.store, host, settings).is_local
-    public_key = "" if is_local else _public_key(context, project.store, key)
-    transport = delivery_targets.transport_of(
-        project.inventory, project.store, host, settings
-    )  # with the key, which may be new
+    public_key = "" if is_local else _public_key(context, project.store, key)  # before transport_of, which uses it
+    transport = delivery_targets.transport_of(project.inventory, project.store, host, settings)
     account = "" if is_local else transport.user or "root"
-    permissions = bootstraps.permissions_text(host, payload, delivery.records.receipt, exact=scope == "certificates")
+    receipt, exact = delivery.records.receipt, scope == "certificates"
+    permissions = bootstraps.permissions_text(host, payload, receipt, exact=exact, trusted=trust)
     prepared = bootstraps.Bootstrap(host, permissions, account, public_key)
     if show:
         _record_roots(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
@@ -89,9 +91,8 @@ def bootstrap(
     output = bootstraps.install(prepared, login_transport, as_root=as_root)
     bootstraps.verify_start(transport, payload, as_root=os.geteuid() == 0)
     _record_roots(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
-    if (last_receipt := delivery.records.receipt) and last_receipt.held_back:
-        # the next run deploys these files
-        receipts.save(project.store.receipt(host), replace(last_receipt, held_back={}))
+    if receipt and receipt.held_back:  # the next run deploys these files
+        receipts.save(project.store.receipt(host), replace(receipt, held_back={}))
     permission = _what_the_key_may_write(scope, is_local=is_local)
     Screen().done("prepared", ArtifactId("deploy", host), f"{output}{permission}")
 

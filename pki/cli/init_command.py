@@ -11,7 +11,7 @@ from pathlib import Path
 from invoke.context import Context
 
 from pki.cli.decorator import command_with, path_of
-from pki.cli.init_questions import Questions, tree_of
+from pki.cli.init_questions import Options, Questions, tree_of
 from pki.common.errors import PkiError
 from pki.common.program_files import PROGRAM
 from pki.common.remedies import as_started, typed_in
@@ -21,13 +21,14 @@ from pki.config import scaffold
 QUESTIONS = ("organisation", "domains", "networks", "publish", "hosts", "clients", "sandbox")
 
 
-@command_with(may_lack="folder", many=("domain", "network", "host", "service", "client"))
+@command_with(may_lack="folder", many=("domain", "network", "host", "service", "recipe", "client"))
 def init(
     context: Context,
     domain: list[str],
     network: list[str],
     host: list[str],
     service: list[str],
+    recipe: list[str],
     client: list[str],
     folder: str | None = None,
     organisation: str = "",
@@ -38,18 +39,19 @@ def init(
     """Create a project in DIR or the current folder: pki.yaml, templates/, a secrets file. Asks for what no option says.
 
     --network lan=192.168.1.0/24, --host web,network=lan,address=192.168.1.10,proxy=nginx,
-    --service web/wiki=http://127.0.0.1:3000,mtls and --client admin=admin@lab.internal may be given several times;
+    --service web/wiki=http://127.0.0.1:3000,mtls, --recipe postgres=web and --client admin=admin@lab.internal may be
+    given several times; --recipe postgres is for the only host, with the templates that `recipe.list` shows;
     --publish http://pki.lab.internal=web. With --yes, it uses the defaults and does not ask. --sandbox creates a trial
     project, whose root key is on this machine.
     """
     target = path_of(context, folder or ".")
     target = target.resolve()
     scaffold.check_place(target, PROGRAM)
-    tree = tree_of(organisation, domain, network, publish, host, service, client)
+    tree = tree_of(Options(organisation, domain, network, publish, host, service, recipe, client))
     if sandbox:
         tree["sandbox"] = "true"
     if not yes:
-        options = (organisation, domain, network, publish, host or service, client, sandbox)
+        options = (organisation, domain, network, publish, host or service or recipe, client, sandbox)
         answered = {name for name, value in zip(QUESTIONS, options, strict=True) if value}
         try:
             tree = Questions(tree, answered).ask_all()

@@ -3,46 +3,58 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
-from typing import Any, get_args
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, get_args
 
+from pki.cli.recipe_commands import recipe_called
 from pki.common.errors import PkiError
 from pki.config import loader
 from pki.config.error_messages import Place, dotted_path
 from pki.config.fields import Proxy
+from pki.config.recipes import default_access, service_settings
 
 Tree = dict[str, Any]
 
 UPSTREAM = "http://127.0.0.1:3000"
 
 
-def tree_of(
-    organisation: str,
-    domains: list[str],
-    networks: list[str],
-    publish: str,
-    hosts: list[str],
-    services: list[str],
-    clients: list[str],
-) -> Tree:
+class Options(NamedTuple):
+    """The options of `invoke init` that describe the project."""
+
+    organisation: str = ""
+    domains: Sequence[str] = ()
+    networks: Sequence[str] = ()
+    publish: str = ""
+    hosts: Sequence[str] = ()
+    services: Sequence[str] = ()
+    recipes: Sequence[str] = ()
+    clients: Sequence[str] = ()
+
+
+def tree_of(options: Options) -> Tree:
     """Return pki.yaml as the options specify it, with defaults for the rest. Raises PkiError with all faults."""
-    tree: Tree = {"organisation": organisation or "Home Lab", "domains": _words(domains) or ["lab.internal"]}
-    tree["networks"] = _networks(networks or ["lan=192.168.1.0/24"])
+    tree: Tree = {
+        "organisation": options.organisation or "Home Lab",
+        "domains": _words(options.domains) or ["lab.internal"],
+    }
+    tree["networks"] = _networks(options.networks or ["lan=192.168.1.0/24"])
     network = next(iter(tree["networks"]))
-    tree["hosts"] = dict(_host(text, network) for text in hosts or ["pki,proxy=nginx"])
-    for text in services:
+    tree["hosts"] = dict(_host(text, network) for text in options.hosts or ["pki,proxy=nginx"])
+    for text in options.services:
         _add_service(tree["hosts"], text)
-    url, _, host = publish.rpartition("=") if "=" in publish else (publish, "", "")
+    for text in options.recipes:
+        _add_recipe(tree, text)
+    url, _, host = options.publish.rpartition("=") if "=" in options.publish else (options.publish, "", "")
     domain = tree["domains"][0]
     tree["publish"] = {"url": url or f"http://pki.{domain}", "host": host or next(iter(tree["hosts"]))}
-    pairs = (_pair(text, "NAME=ADDRESS such as admin=admin@lab.internal") for text in clients)
+    pairs = (_pair(text, "NAME=ADDRESS such as admin=admin@lab.internal") for text in options.clients)
     tree["clients"] = {name: {"email": email} for name, email in pairs} or {"admin": {"email": f"admin@{domain}"}}
     if faults := [f"{dotted_path(where)}{what}" for where, what in loader.find_faults(tree)]:
         raise PkiError("\n".join(faults), "./run invoke init --help")
     return tree
 
 
-def _words(texts: list[str]) -> list[str]:
+def _words(texts: Sequence[str]) -> list[str]:
     return [word for text in texts for word in text.replace(",", " ").split()]
 
 
@@ -53,7 +65,7 @@ def _pair(text: str, expected: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _networks(texts: list[str]) -> Tree:
+def _networks(texts: Sequence[str]) -> Tree:
     return _grouped(_pair(word, "NAME=NETWORK such as lan=192.168.1.0/24") for word in _words(texts))
 
 
@@ -79,6 +91,20 @@ def _add_service(hosts: dict[str, Tree], text: str) -> None:
     if host not in hosts:
         raise PkiError(f"{text}: unknown host {host!r}", f"add --host {host}")
     hosts[host].setdefault("services", {})[name] = {"upstream": upstream, "access": access or "mtls"}
+
+
+def _add_recipe(tree: Tree, text: str) -> None:
+    """Add the services of a recipe to a host: `postgres=web`, or `postgres` for the only host. Raises PkiError."""
+    name, _, host = text.partition("=")
+    hosts = tree["hosts"]
+    if not host and len(hosts) > 1:
+        raise PkiError(f"--recipe {name}: there are several hosts", f"name one: --recipe {name}={next(iter(hosts))}")
+    host = host or next(iter(hosts))
+    if host not in hosts:
+        raise PkiError(f"{text}: unknown host {host!r}", f"add --host {host}")
+    recipe = recipe_called(name)
+    settings = service_settings(recipe, [f"{host}.{tree['domains'][0]}"], default_access(recipe))
+    hosts[host].setdefault("services", {}).update(settings)
 
 
 class Questions:

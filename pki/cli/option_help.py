@@ -7,6 +7,7 @@ from collections.abc import Iterable
 MEANING = "pki_meanings"  # the attribute of a command that contains its help texts
 
 MEANINGS = {
+    "access": "mtls: clients need a certificate; tls: everybody may connect",
     "again": "for this reason: destroy a root that signed nothing, and create another one",
     "all_": "all hosts",
     "drop_earlier": "drop the additional options of the open request",
@@ -22,6 +23,7 @@ MEANINGS = {
     "crls": "new root CRLs",
     "despite": "for this reason: continue although the machine fails a check; the reason is recorded",
     "destroy": "a root whose key is to be destroyed, such as root-1",
+    "dns": "a DNS name of the server, instead of the host's; may be given several times",
     "domain": "a domain, the most used one first; may be given several times",
     "dry_run": "show what would be done, and change nothing",
     "email": "its e-mail address",
@@ -62,6 +64,7 @@ MEANINGS = {
     "reason": "why: key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn, unspecified",
     "openvpn": "a configuration of OpenVPN (.ovpn), with the key of the client unencrypted",
     "outdated": "also unchanged copies of earlier versions; their hosts get the newer version",
+    "recipe": "NAME=HOST, such as postgres=db, or NAME for the only host; may be given several times",
     "reference": "write the generated pages of docs/reference/",
     "remove": "remove it again",
     "request": "the request file on the USB drive",
@@ -81,6 +84,7 @@ MEANINGS = {
     "three_way": "merge the program's newer version of one template into the project's, and print the result",
     "to": "target folder or file",
     "token": "create the key in a token: pkcs11:token=NAME?module-path=FILE",
+    "trust": "an account or group that may write in folders of the files; may be given several times",
     "vault": "the mounted drive with the root key",
     "wifi": "the wireless network (SSID) that the device joins with EAP-TLS",
     "with_config": "permit the folders of all files in the host's release",
@@ -100,6 +104,7 @@ SPECIAL = {
         "name": "a client",
         "server": "the service with speaks: radius or openvpn, if pki.yaml has several",
     },
+    "recipe_commands.add": {"name": "a recipe, as recipe.list shows it"},
     "client_commands.installed": {"name": "a client", "serial": "the certificate on the device, if not the newest"},
     "client_commands.revoke": {"name": "a client"},
     "ansible_commands.export": {

@@ -36,7 +36,7 @@ SHOWN = {
 TITLES = {  # in the help: title → commands and groups of commands
     "Every day": {"plan", "status", "health", "explain", "timeline"},
     "Certificates and clients": {"renew", "revoke", "retire", "client"},
-    "Hosts": {"deploy", "templates"},
+    "Hosts": {"deploy", "recipe", "templates"},
     "Root ceremonies": {"ceremony", "ca"},
     "Backup and ledger": {"backup", "restore", "ledger"},
     "Machine": {"check", "doctor", "init", "schedule", "schema", "demo"},

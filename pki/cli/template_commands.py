@@ -158,7 +158,7 @@ def remove_copies(context: Context, template: str | None = None, outdated: bool 
         if template:
             name = _name(template, [copy.name for copy in copies])
             copies = [copy for copy in copies if copy.name == name]
-        removable = [copy for copy in copies if copy.is_unchanged_copy and not copy.is_left_out]
+        removable = [copy for copy in copies if copy.is_removable]
         chosen = [copy for copy in removable if outdated or not copy.is_changed]
         template_versions.remove_copies(project.store.templates, chosen)
     screen = Screen()

@@ -21,7 +21,7 @@ CERTIFICATE = "deploy-certificate"
 HEADERS = {  # header → its meaning
     "deploy-target": "absolute path on the host; required",
     "deploy-hosts": "hosts that get the file: names of hosts, `ca` (the machine that runs doit), `all`, `proxy:NAME`, "
-    "`network:NAME`, `access:LEVEL`, `trust:STORE`, `service:NAME`; a list with commas: any of them",
+    "`network:NAME`, `access:LEVEL`, `trust:STORE`, `service:NAME`, `recipe:NAME`; a list with commas: any of them",
     "deploy-owner": "account and group of the file: `USER:GROUP`",
     "deploy-mode": "permissions, octal; without it 0644, or 0600 if the content has a private key",
     "deploy-set": "folder of the target, if its files must change together: it becomes a link that is switched at once",

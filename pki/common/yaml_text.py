@@ -187,6 +187,15 @@ def keys_of(text: str, path: tuple[str, ...]) -> list[str]:
     return [key.value for key, _ in entry[1].value] if entry and isinstance(entry[1], yaml.MappingNode) else []
 
 
+def closing_brace(text: str, path: tuple[str, ...]) -> int | None:
+    """Return the index of the brace that closes the mapping at a path, or None if it is not written in braces."""
+    entry = _entry(text, path)
+    if entry is None or not isinstance(entry[1], yaml.MappingNode) or not entry[1].flow_style:
+        return None
+    index: int = entry[1].end_mark.index
+    return index - 1
+
+
 def _entry(text: str, path: tuple[str, ...]) -> tuple[yaml.Node, yaml.Node] | None:
     entry, node = None, yaml.compose(text, Loader=Loader)
     for step in path:

@@ -1,4 +1,4 @@
-"""Add or remove a client in pki.yaml, add roots, or leave out templates. Every other line stays the same.
+"""Add or remove a client in pki.yaml, add services or roots, or leave out templates. Every other line stays the same.
 
 The edited text is loaded again and must contain exactly the old inventory with this change; otherwise nothing is written.
 """
@@ -16,6 +16,7 @@ from typing import Any
 from pki.common import filesystem, yaml_text
 from pki.common.errors import InventoryError, PkiError
 from pki.config import loader
+from pki.config.error_messages import dotted_path
 from pki.config.model import Client, Inventory, TemplateOptions
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
@@ -86,6 +87,36 @@ def add_roots(path: Path, roots: Mapping[str, str]) -> Edit:
             raise PkiError(f"{path.name} has a layout that this program cannot edit; nothing was changed", hint)
         text = edited
     return Edit(path, data, text)
+
+
+def add_services(path: Path, host: str, services: Mapping[str, Mapping[str, str | list[str]]]) -> Edit:
+    """Return the edit that adds services, given with the values of their keys, to a host.
+
+    Raises PkiError with all faults that they would have; or its hint has the lines to add by hand.
+    """
+    before, config, tree = _read(path)
+    for name, settings in services.items():
+        if name in config.hosts[host].services:
+            what = f"hosts.{host}.services.{name} is in pki.yaml already"
+            raise PkiError(what, f"write this there yourself: {', '.join(_entries(settings))}")
+    entry = tree["hosts"][host]
+    entry = {**entry, "services": {**(entry.get("services") or {}), **services}}
+    tree = {**tree, "hosts": {**tree["hosts"], host: entry}}
+    if faults := [f"{dotted_path(where)}{what}" for where, what in loader.find_faults(tree)]:
+        raise PkiError("\n".join(faults), "nothing was changed; write the services into pki.yaml yourself")
+    lines = [f"{name}: {{{', '.join(_entries(settings))}}}" for name, settings in services.items()]
+    expected, candidates = loader.parse_valid(tree), _service_candidates(before.decode(), host, lines)
+    edited = next((text for text in candidates if _parse(text, path.name) == expected), None)
+    if edited is None:
+        hint = f"write it there yourself, below hosts.{host}.services, then: ./run doit\n" + "\n".join(lines)
+        raise PkiError(f"{path.name} has a layout that this program cannot edit; nothing was changed", hint)
+    return Edit(path, before, edited)
+
+
+def _entries(settings: Mapping[str, str | list[str]]) -> list[str]:
+    """Return keys and values as they are between the braces of a mapping."""
+    texts = {key: value if isinstance(value, str) else f"[{', '.join(value)}]" for key, value in settings.items()}
+    return [f"{key}: {text}" for key, text in texts.items()]
 
 
 def leave_out_templates(path: Path, names: Sequence[str]) -> Edit:
@@ -183,6 +214,26 @@ def _root_candidates(text: str, roots: tuple[str, ...], name: str, fingerprint: 
     if "#" not in "".join(lines[section.first - 1 : section.last]):
         items = [*(f"  - {root}{end}" for root in roots), f"  {item}"]
         yield "".join([*lines[: section.first - 1], f"roots:{end}", *items, *rest])
+
+
+def _service_candidates(text: str, host: str, entries: Sequence[str]) -> Iterator[str]:
+    """Yield texts with more services of a host, one for each layout: lines, braces, a new key, a host in braces."""
+    place, end = ("hosts", host, "services"), "\r\n" if "\r\n" in text else "\n"
+    text += "" if text.endswith("\n") else end
+    lines = text.splitlines(keepends=True)
+    names, keys = yaml_text.keys_of(text, place), yaml_text.keys_of(text, place[:2])
+    joined = ", ".join(entries)
+    if names and (span := yaml_text.span_of(text, (*place, names[-1]))):
+        indent = " " * span.column
+        yield "".join([*lines[: span.last], *(f"{indent}{entry}{end}" for entry in entries), *lines[span.last :]])
+    if brace := yaml_text.closing_brace(text, place):
+        yield f"{text[:brace].rstrip()}{', ' if names else ''}{joined}{text[brace:]}"
+    if brace := yaml_text.closing_brace(text, place[:2]):
+        yield f"{text[:brace].rstrip()}, services: {{{joined}}}{text[brace:]}"
+    if keys and (span := yaml_text.span_of(text, (*place[:2], keys[-1]))):
+        indent = " " * span.column
+        added = [f"{indent}services:{end}", *(f"{indent}  {entry}{end}" for entry in entries)]
+        yield "".join([*lines[: span.last], *added, *lines[span.last :]])
 
 
 def _insert_client(text: str, line: str) -> str:

@@ -57,6 +57,21 @@ Speaks = Literal[
     "openvpn",
     "radius",
 ]
+RecipeName = Literal[
+    "postgres",
+    "mosquitto",
+    "openldap",
+    "dovecot",
+    "postfix",
+    "redis",
+    "prometheus",
+    "grafana",
+    "freeradius",
+    "openvpn",
+    "compose",
+    "kubernetes",
+]
+Verifier = Literal["openssl", "gnutls"]
 Proxy = Literal["nginx", "haproxy", "caddy", "apache", "traefik"]
 Deliver = Literal["folder", "ssh", "local", "none"]
 TrustStore = Literal["debian", "rhel", "nss", "java", "none"]

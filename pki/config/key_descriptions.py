@@ -255,6 +255,16 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
         "upgrade": Key(
             "Protocols that the header Upgrade may request, besides WebSocket; never h2c.", "SPDY/3.1", "WebSocket only"
         ),
+        "recipe": Key(
+            "Ready-made templates for a server that reads the certificate itself: `recipe.list` shows them.",
+            "postgres",
+            "files of your own",
+        ),
+        "verifier": Key(
+            "TLS library with which such a server checks clients: openssl or gnutls. A GnuTLS server never gets the root.",
+            "openssl",
+            "that of the recipe; gnutls for ldap and ldaps",
+        ),
     },
     "Upstream": {
         "url": Key("Address of the backend: scheme, host and port.", "https://10.10.0.20:8443"),

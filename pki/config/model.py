@@ -37,6 +37,7 @@ from pki.config.fields import (
     Protocol,
     Proxy,
     PublishUrl,
+    RecipeName,
     RelativeFile,
     SourceFile,
     Speaks,
@@ -44,6 +45,7 @@ from pki.config.fields import (
     TrustStore,
     UpstreamAddress,
     UpstreamCa,
+    Verifier,
     upstream_address,
 )
 from pki.config.identifiers import ArtifactId
@@ -137,7 +139,8 @@ class Service(StrictModel):
     """A service of a host: behind its proxy if it has an `upstream`, else a server that reads the files itself.
 
     `speaks` is its protocol, which says how TLS begins; `port` is that of such a server, by default the protocol's.
-    `upgrade` lists protocols that the header Upgrade may name, besides WebSocket.
+    `upgrade` lists protocols that the header Upgrade may name, besides WebSocket. `recipe` selects templates of the
+    program for the server, `verifier` is the TLS library with which it checks clients.
     """
 
     upstream: Annotated[
@@ -148,6 +151,8 @@ class Service(StrictModel):
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     names: Annotated[tuple[SubjectName, ...], SINGLE_OR_LIST] = ()
     upgrade: Annotated[tuple[Protocol, ...], SINGLE_OR_LIST] = ()
+    recipe: RecipeName | None = None
+    verifier: Verifier | None = None
 
     @property
     def is_proxied(self) -> bool:

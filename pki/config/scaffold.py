@@ -162,7 +162,7 @@ def _hosts(tree: dict[str, Any]) -> Iterator[str]:
         if host.get("services"):
             yield "    services:"
         for service, settings in host.get("services", {}).items():
-            yield f"      {_scalar(service)}: {{upstream: {_scalar(settings['upstream'])}, access: {_scalar(settings['access'])}}}"
+            yield f"      {_scalar(service)}: {{{', '.join(f'{key}: {_value(value)}' for key, value in settings.items())}}}"
 
 
 def _value(value: str | list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pki.config import upstreams
+from pki.config import recipes, upstreams
 from pki.config.error_messages import Fault, Place
 from pki.config.fields import UNSEEN
 from pki.config.leaf_certificates import service_names
@@ -23,6 +23,8 @@ def find_faults(inventory: Inventory) -> Iterator[Fault]:
                 names = service_names(inventory, host, service)
                 for key, fault in upstreams.find_faults(settings.upstream, host.proxy, names):
                     yield (*place, "upstream", key), fault
+        for service, fault in recipes.access_faults(host):
+            yield ("hosts", name, "services", service, "access"), fault
         yield from _port_faults(inventory, name)
         yield from _name_faults(inventory, name)
 
@@ -30,6 +32,9 @@ def find_faults(inventory: Inventory) -> Iterator[Fault]:
 def _key_faults(name: str, host: Host, service: Service) -> Iterator[tuple[str, str]]:
     """Yield the key and message of keys of one service that exclude each other, or that are missing."""
     speaks = service.speaks
+    yield from recipes.key_faults(service)
+    if service.upstream is not None and service.verifier:
+        yield "verifier", "with upstream, the proxy checks clients: leave it out"
     if service.upstream is None:
         if not service.port and not PROTOCOLS[speaks].port:
             either = "upstream, the address that the proxy passes it on to" if speaks == "https" else ""

@@ -17,6 +17,7 @@ from pki.common.notice import Notice
 from pki.common.remedies import here, in_project
 from pki.common.template_folders import ORIGINALS, PROGRAM_TEMPLATES, TemplateFolders, file_names, program_names
 from pki.config import released_templates
+from pki.config.recipes import recipe_of_template
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ class TemplateCopy:
     def is_unchanged_copy(self) -> bool:
         """Return whether the project's file can be removed without a loss: the program has it, or had it."""
         return None not in (self.program, self.project) and not self.is_edited
+
+    @property
+    def is_removable(self) -> bool:
+        """Return whether hosts get the same without the project's file: the program's is used then, or neither is."""
+        return self.is_unchanged_copy and (not self.is_left_out or bool(recipe_of_template(self.name)))
 
     @property
     def based_on(self) -> str:
@@ -207,7 +213,7 @@ def _record_with(folder: Path, name: str) -> bytes:
 def remove_copies(folder: Path, copies: Iterable[TemplateCopy]) -> None:
     """Remove files of the project that equal a template of the program or of an earlier version, and their record."""
     originals = read_originals(folder)
-    names = {copy.name for copy in copies if copy.is_unchanged_copy and not copy.is_left_out}
+    names = {copy.name for copy in copies if copy.is_removable}
     for name in sorted(names):
         (folder / name).unlink()
         for parent in list(Path(name).parents)[:-1]:

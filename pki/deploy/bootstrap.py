@@ -13,6 +13,7 @@ from pki.common import filesystem
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.filesystem import give_all_to_folder_owner
 from pki.common.visible import line_fault, visible_line
+from pki.config.fields import ACCOUNT
 from pki.deploy import release_roots
 from pki.deploy.host_output import STOPPED
 from pki.deploy.host_session import Session
@@ -69,13 +70,19 @@ class Bootstrap:
         return f'restrict,command="{command}" {self.public_key}'
 
 
-def permissions_text(host: str, payload: Payload, receipt: Receipt | None = None, *, exact: bool) -> str:
+def permissions_text(
+    host: str, payload: Payload, receipt: Receipt | None = None, *, exact: bool, trusted: Sequence[str] = ()
+) -> str:
     """Return pki-apply.conf: what may be placed on a host, and which commands may run.
 
     With `exact`, the files of the release and no others, and roots by their content; otherwise the folders of the
     files, which with the configuration of a proxy equals root access. Files of `receipt` that the release no longer has
-    may be removed, but not placed.
+    may be removed, but not placed. `trusted` are accounts and groups that may be able to write in folders of the files.
+    Raises PkiError for a name that no account can have.
     """
+    for account in trusted:
+        if not re.fullmatch(ACCOUNT, account) or account in {"root", "staff"}:
+            raise PkiError(f"--trust {account!r}: expected the name of an account or group, such as freerad")
     files, paths = payload.release.files, {file.path for file in payload.release.files}
     obsolete = [file for file in (receipt.files if receipt else ()) if file["path"] not in paths]
     commands = {command for file in files for command in (file.validate, file.reload) if command}
@@ -89,6 +96,7 @@ def permissions_text(host: str, payload: Payload, receipt: Receipt | None = None
                 "put one of them into a script on the host, and name that in the template",
             )
     all_lines = [f"host {host}", *dict.fromkeys(lines), *(f"run {name} {command}" for name, command in names)]
+    all_lines += [f"trust {account}" for account in dict.fromkeys(trusted)]
     for line in all_lines:
         _require_single_line(f"{host}: {line!a} in pki-apply.conf", line)
     return "".join(f"{line}\n" for line in all_lines)

@@ -21,6 +21,7 @@ from pki.config.fields import Access, Proxy, TrustStore
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Host
 from pki.config.name_fields import LABEL
+from pki.config.recipes import RECIPES
 from pki.deploy.managed_files import CA_HOST, FIX_HEADER, Library, ManagedFile, UnassignedFile
 
 COMMENT = re.compile(r"^\s*(#)(?!.*\{[%#]).*?(\\?\r?)$")
@@ -49,7 +50,7 @@ def read_library(
     """Read every template of a project; `context` is what `deploy-hosts` may use (`inventory`)."""
     selectors = {"all", CA_HOST, *hosts, *(f"network:{name}" for name in networks)}
     selectors |= {*(f"proxy:{name}" for name in get_args(Proxy)), *(f"access:{level}" for level in get_args(Access))}
-    selectors |= {f"trust:{kind}" for kind in get_args(TrustStore)}
+    selectors |= {*(f"trust:{kind}" for kind in get_args(TrustStore)), *(f"recipe:{name}" for name in RECIPES)}
     reader = Reader(folders, Templates(folders), context, selectors, cache)
     files, unassigned = [], []
     for source in template_files(folders):
@@ -172,7 +173,9 @@ class Reader:
         if unknown:
             quoted_names = " and ".join(repr(selector[:80]) for selector in unknown[:10])
             verb = "name" if len(unknown) > 1 else "names"
-            raise PkiError(f"{place}: {quoted_names} {verb} no host, proxy, network, access, service or trust store")
+            raise PkiError(
+                f"{place}: {quoted_names} {verb} no host, proxy, network, access, service, recipe or trust store"
+            )
         return selectors
 
     def _rendered(self, value: str, place: str) -> str:

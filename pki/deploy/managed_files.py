@@ -65,6 +65,7 @@ class ManagedFile:
             *(f"trust:{store}" for store in host.trust),
             *(f"access:{service.access}" for service in host.services.values()),
             *(f"service:{service}" for service in host.services),
+            *(f"recipe:{service.recipe}" for service in host.services.values() if service.recipe),
         }
         return any(selector in own_selectors for selector in self.selectors)
 
@@ -153,7 +154,7 @@ class Library:
                 host.network,
                 host.scope,
                 frozenset(host.trust),
-                frozenset(service.access for service in host.services.values()),
+                frozenset((service.access, service.recipe) for service in host.services.values()),
                 frozenset(
                     service for service in host.services if ArtifactId("service", service) in self._used_selectors
                 ),

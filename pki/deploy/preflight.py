@@ -5,7 +5,7 @@ Servers do not detect most of these faults: they start, and fail later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -191,11 +191,13 @@ def _readable_certificates(payload: Payload, file: File) -> Iterator[x509.Certif
             yield x509.load_pem_x509_certificate(section.whole)
 
 
-def check_release(payload: Payload, trust: Trust, names: Sequence[str], now: datetime) -> ReleaseContents:
+def check_release(
+    payload: Payload, trust: Trust, names: Sequence[str], now: datetime, *, without_root: Container[str] = ()
+) -> ReleaseContents:
     """Check a release and return what it contains.
 
-    One of its certificates must be valid for each of `names`, unless the release has no certificate. Raises PkiError
-    with all faults.
+    One of its certificates must be valid for each of `names`, unless the release has no certificate. `without_root` are
+    managed files that must not contain a root: those of GnuTLS servers. Raises PkiError with all faults.
     """
     parsed_files = [ParsedReleaseFile.of(file, payload.content(file)) for file in payload.release.files]
     certificates = [certificate for parsed in parsed_files for certificate in parsed.certificates]
@@ -208,6 +210,12 @@ def check_release(payload: Payload, trust: Trust, names: Sequence[str], now: dat
         *_key_faults(parsed_files, certificates),
         *(fault for parsed in parsed_files for fault in _leaf_faults(parsed, trust, now, certificates)),
         *(fault for parsed in parsed_files for fault in _crl_faults(parsed, trust, now)),
+        *(
+            f"{parsed.file.path} has the root, and is for a server that uses GnuTLS: it would accept a server's certificate as a client"
+            for parsed in parsed_files
+            if parsed.file.managed in without_root
+            and any(certificate.public_bytes(Encoding.DER) in trust.root_ders for certificate in parsed.certificates)
+        ),
         *(f"no certificate is valid for {name}" for name in names if leaves and name not in leaves),
     ]
     if faults:

@@ -50,9 +50,10 @@ MAX_LINKS = 20  # symbolic links on a host that were replaced: so many are named
 class Destination:
     """The destination of a release, and the means to verify its services.
 
-    `canary` is the serial number of the certificate that is revoked on purpose, 0 if there is none. `group_lock` is
-    held while the host changes: hosts of one group never change at the same time. `transport_name` is written into the
-    receipt instead of `ssh` or `local`, if Ansible delivers.
+    `canary` is the serial number of the certificate that is revoked on purpose, 0 if there is none. `without_root` are
+    the managed files that must not contain a root. `group_lock` is held while the host changes: hosts of one group never
+    change at the same time. `transport_name` is written into the receipt instead of `ssh` or `local`, if Ansible
+    delivers.
     """
 
     transport: Transport
@@ -61,6 +62,7 @@ class Destination:
     prober: Prober
     as_root: bool
     canary: int = 0
+    without_root: frozenset[str] = frozenset()
     group: str = ""
     transport_name: str = ""
     group_lock: AbstractContextManager[None] = field(default_factory=nullcontext)
@@ -158,7 +160,10 @@ class HostChange:
         `delivered` is what the host has by our own records: none of its CRLs may be newer than those of the release.
         """
         names = [] if self._pinned else [endpoint.name for endpoint in self.destination.endpoints]
-        contents = preflight.check_release(self.payload, self.destination.trust, names, self._now)
+        destination = self.destination
+        contents = preflight.check_release(
+            self.payload, destination.trust, names, self._now, without_root=destination.without_root
+        )
         if delivered:
             installed_crls.check_no_regression(
                 self.payload, installed_crls.delivered_crls(delivered, self.payload), self.destination.trust, self._now

@@ -40,6 +40,8 @@ CONTENTS = {  # artifact → its content; AUTHORITY is root, server, client, all
     "trust:roots": "roots, PEM",
     "trust:client-ca": "client authorities, PEM",
     "trust:client-chain": "client authorities and roots, PEM",
+    "trust:client-openssl": "what a server that verifies with OpenSSL needs: the same as `trust:client-chain`",
+    "trust:client-gnutls": "what a server that verifies with GnuTLS may get: the same as `trust:client-ca`",
     "trust:profile": "roots as a configuration profile for Apple's systems",
     "page:trust": "trust page, HTML",
     "external-chain:AUTHORITY": "external authority, and its chain to the root, PEM: for the server with its key",
@@ -138,6 +140,8 @@ class ArtifactFiles:
             "trust:roots": partial(store.trust, "roots.pem"),
             "trust:client-ca": partial(store.trust, "client-ca.pem"),
             "trust:client-chain": partial(store.trust, "client-chain.pem"),
+            "trust:client-openssl": partial(store.trust, "client-chain.pem"),
+            "trust:client-gnutls": partial(store.trust, "client-ca.pem"),
             "trust:profile": partial(store.trust, "roots.mobileconfig"),
             "page:trust": partial(store.trust, "index.html"),
         }

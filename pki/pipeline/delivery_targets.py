@@ -23,6 +23,7 @@ from pki.deploy import host_clocks, preflight, release
 from pki.deploy.ansible.fleet import Fleet
 from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
+from pki.deploy.gnutls_trust import files_without_root
 from pki.deploy.host_payloads import HostPayloads
 from pki.deploy.host_records import HostRecords
 from pki.deploy.managed_files import CA_HOST
@@ -195,6 +196,7 @@ def destination_of(checks: ReleaseChecks, name: str, host: Host | None) -> Desti
         prober=checks.prober,
         as_root=os.geteuid() == 0,
         canary=checks.canary_serial,
+        without_root=files_without_root(host, desired.library.for_host(name, host).files),
         group=group,
         transport_name="ansible" if is_by_ansible else "",
         group_lock=project.store.hold_lock(f"group-{group}.lock") if group else nullcontext(),

@@ -35,12 +35,13 @@ from pki.config.model import Host, Leaf
 from pki.config.name_claims import Place
 from pki.config.proxies import PROGRAMS
 from pki.deploy import managed_file_reader
+from pki.deploy.gnutls_trust import trust_faults
 from pki.deploy.managed_files import CA_HOST, Library, ManagedFile, UnassignedFile
 from pki.deploy.release import ReleaseSpec, RenderedFiles, load, render_files
 from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.pipeline.cnf_certificates import request_leaves
 from pki.pipeline.permitted_leaves import has_clients, needs_ceremony, permitted_hosts
-from pki.pipeline.template_context import Generations, InventoryView, Revoked, TooLarge
+from pki.pipeline.template_context import Generations, InventoryView, Revoked, TooLarge, recipe_views
 from pki.project.authorities import Authorities
 from pki.project.layout import Store
 from pki.project.project import Project
@@ -154,7 +155,11 @@ class DesiredState:
             context=self.context(name),
             sources=self.artifact_files,
             awaiting_ceremony=self._artifacts_awaiting_ceremony,
-            faults=(*selection.faults, *self.blocked_hosts.get(name, ())),
+            faults=(
+                *selection.faults,
+                *(trust_faults(host, selection.files) if host else ()),
+                *self.blocked_hosts.get(name, ()),
+            ),
         )
 
     @cached_property
@@ -233,7 +238,7 @@ class DesiredState:
         if name != config.publish.host:
             shared = {**shared, "too_large": self._no_size_limit}
         if host is None:
-            return {**shared, "host": {"name": name}, "services": [], "leaf": {}}
+            return {**shared, "host": {"name": name}, "services": [], "recipes": {}, "leaf": {}}
         view = {
             "name": name,
             "network": host.network,
@@ -250,7 +255,8 @@ class DesiredState:
         leaf = {
             access: leaf_of_access for access in levels if (leaf_of_access := leaf_name(name, access)) in self.leaves
         }
-        return {**shared, "host": view, "services": self._services(name, host), "leaf": leaf}
+        services, recipes = self._services(name, host), recipe_views(config, name)
+        return {**shared, "host": view, "services": services, "recipes": recipes, "leaf": leaf}
 
     def _services(self, name: str, host: Host) -> list[dict[str, Any]]:
         """Return the services behind the proxy of a host as its templates see them, those with wildcards last."""

@@ -14,7 +14,10 @@ from pki.common import filesystem
 from pki.common.cache import digest_of, file_state
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
+from pki.config.leaf_certificates import leaf_name, service_names
 from pki.config.model import Inventory
+from pki.config.recipes import services_of
+from pki.config.service_protocols import port_of
 from pki.config.strict_model import StrictModel
 from pki.deploy.release import SharedValue
 from pki.project.project import Project
@@ -40,6 +43,11 @@ VARIABLES = {  # variable of templates → its meaning; `[]` is an entry of a li
     "services[].access": "tls or mtls",
     "services[].upgrades": "values that the header Upgrade may have",
     "services[].leaf": "name of the certificate of the service",
+    "recipes.NAME.leaf": "name of the certificate of the services with this recipe",
+    "recipes.NAME.access": "their access: tls or mtls",
+    "recipes.NAME.services": "their names in pki.yaml",
+    "recipes.NAME.names": "their DNS names and addresses",
+    "recipes.NAME.ports.PROTOCOL": "port of the service with this recipe that speaks PROTOCOL, such as mqtts",
     "leaf.tls": "name of the host's certificate for services with `access: tls`",
     "leaf.mtls": "name of the host's certificate for services with `access: mtls`",
     "revoked.client": "serial numbers on the CRLs of the client CA, for proxies that do not read CRLs",
@@ -97,6 +105,24 @@ class InventoryView(SharedValue):
     def content(self, section: str) -> object:
         """Return a section of pki.yaml, or all of it, for the digest."""
         return self._config.model_dump(mode="json", include={section} if section else None)
+
+
+def recipe_views(inventory: Inventory, name: str) -> dict[str, dict[str, Any]]:
+    """Return the recipes of a host as its templates see them, by name."""
+    host, views = inventory.hosts[name], dict[str, dict[str, Any]]()
+    for recipe in sorted({service.recipe for service in host.services.values() if service.recipe}):
+        services = services_of(host, recipe)
+        access = next(iter(services.values())).access  # the same for all: `recipes.access_faults`
+        views[recipe] = {
+            "leaf": leaf_name(name, access),
+            "access": access,
+            "services": list(services),
+            "names": list(
+                dict.fromkeys(each for service in services for each in service_names(inventory, host, service))
+            ),
+            "ports": {settings.speaks: port_of(host, service) for service, settings in services.items()},
+        }
+    return views
 
 
 class Generations(SharedValue):

@@ -11,22 +11,31 @@ from pki.common.errors import PkiError
 from pki.common.template_folders import ORIGINALS, PROGRAM_TEMPLATES, TemplateFolders, file_names, program_names
 from pki.config import editing
 from pki.config.model import ALL_TEMPLATES, Inventory
+from pki.config.recipes import recipe_of_template, used_recipes
 from pki.project.layout import Store
 
 
 def templates_of(inventory: Inventory, store: Store) -> TemplateFolders:
-    """Return the templates that a project uses."""
-    left_out = inventory.templates.without if inventory.templates else unrecorded(inventory, store)
+    """Return the templates that a project uses: those of a recipe if a service names it, also beside `without: all`."""
+    left_out = set(inventory.templates.without if inventory.templates else unrecorded(inventory, store))
+    used = used_recipes(inventory)
     if ALL_TEMPLATES in left_out:
-        return TemplateFolders(store.templates)
+        if not used:
+            return TemplateFolders(store.templates)
+        left_out |= {name for name in program_names() if not recipe_of_template(name)}
+    left_out |= {name for name in program_names() if recipe_of_template(name) not in {"", *used}}
     return TemplateFolders(store.templates, PROGRAM_TEMPLATES, frozenset(left_out))
 
 
 def unrecorded(inventory: Inventory, store: Store) -> tuple[str, ...]:
-    """Return the program's templates that an existing project lacks while pki.yaml does not list them; sorted."""
+    """Return the program's templates that an existing project lacks while pki.yaml does not list them; sorted.
+
+    Recipes are not among them: nothing is delivered from them until pki.yaml names one.
+    """
     if inventory.templates is not None or not keeps_templates(store):
         return ()
-    return tuple(sorted(program_names() - set(file_names(store.templates))))
+    names = {name for name in program_names() if not recipe_of_template(name)}
+    return tuple(sorted(names - set(file_names(store.templates))))
 
 
 def keeps_templates(store: Store) -> bool:

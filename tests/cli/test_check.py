@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pki.cli.init_questions import tree_of
+from pki.cli.init_questions import Options, tree_of
 from pki.config import scaffold
 from tests.support.commands import said_by
 from tests.support.projects import PROJECT
@@ -18,7 +18,7 @@ KEPT = {".gitignore", ".schema", "README.md", "dodo.py", "pki.yaml", "run", "tas
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """What git has of a production project with two hosts: no ca/, no build/, no secrets."""
-    tree = tree_of("", [], [], "", ["pki,proxy=nginx", "web"], ["pki/wiki=http://127.0.0.1:3000,mtls"], [])
+    tree = tree_of(Options(hosts=["pki,proxy=nginx", "web"], services=["pki/wiki=http://127.0.0.1:3000,mtls"]))
     scaffold.create_project(tmp_path / "clone", tree, PROJECT)
     (tmp_path / "clone/secrets.yaml").unlink()
     return tmp_path / "clone"

@@ -237,15 +237,15 @@ def test_networks_are_compared_within_their_family() -> None:
 
 
 def test_init_takes_two_networks_and_two_addresses(tmp_path: Path) -> None:
-    tree = init_questions.tree_of(
-        "Lab",
-        ["lab.internal"],
-        ["lan=192.168.1.0/24", "lan=fd00:1::/64", "iot=fd00:2::/64"],
-        "http://[fd00:1::10]=web",
-        ["web,address=192.168.1.10,address=FD00:1::10,proxy=nginx"],
-        ["web/wiki=http://[::1]:3000,tls"],
-        [],
+    options = init_questions.Options(
+        organisation="Lab",
+        domains=["lab.internal"],
+        networks=["lan=192.168.1.0/24", "lan=fd00:1::/64", "iot=fd00:2::/64"],
+        publish="http://[fd00:1::10]=web",
+        hosts=["web,address=192.168.1.10,address=FD00:1::10,proxy=nginx"],
+        services=["web/wiki=http://[::1]:3000,tls"],
     )
+    tree = init_questions.tree_of(options)
     (tmp_path / "pki.yaml").write_text(scaffold.render_pki_yaml(tree))
     config = loader.load(tmp_path / "pki.yaml")
     assert config.blocks("lan") == (ip_network("192.168.1.0/24"), ip_network("fd00:1::/64"))

@@ -1130,6 +1130,18 @@ def test_the_script_that_is_shown_is_all_that_is_shown(delivered: Live, invoke: 
     assert said.out.endswith("printf 'pki-apply is installed\\n'\n")
 
 
+def test_an_account_that_may_write_in_folders_is_trusted_by_an_option(delivered: Live, invoke: Invoke) -> None:
+    home = delivered.home.path
+    said = invoke("deploy.bootstrap", "media", "--show", "--trust", "freerad", "--trust", "Debian-exim", home=home)
+    assert "\ntrust freerad\ntrust Debian-exim\nEND-OF-PERMISSIONS\n" in said.out
+    assert "\ntrust " not in invoke("deploy.bootstrap", "media", "--show", home=home).out
+    for name in ("root", "a b", ""):
+        said = invoke("deploy.bootstrap", "media", "--show", "--trust", name, home=home)
+        assert said.error.startswith(f"--trust {name!r}: expected the name of an account or group, such as freerad"), (
+            said
+        )
+
+
 def test_two_commands_never_share_a_name_on_a_host(delivered: Live) -> None:
     assert "run nginx-t nginx -t" in permissions(delivered, "nginx -t", "nginx -T -q")
     with pytest.raises(PkiError, match="'nginx t' and 'nginx -t' have the name 'nginx-t' on the host"):

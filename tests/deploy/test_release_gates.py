@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -237,6 +238,18 @@ def test_a_certificate_leaves_with_its_intermediate(pki: Pki) -> None:
         profiles.intermediate_extensions("server", ("lab.internal",), ()), pki.root,
     )  # fmt: skip
     assert pki.look({"/tls.pem": key + alone + pem_encoding.pem_of([again])}).leaves
+
+
+def test_a_root_never_leaves_in_a_file_for_a_server_that_uses_gnutls(pki: Pki) -> None:
+    for content, is_good in ((pki.trust.roots_pem, False), (pem_encoding.pem_of([pki.server.certificate]), True)):
+        payload = given({"/trust.pem": content})
+        assert preflight.check_release(payload, pki.trust, (), START, without_root={"other"}).leaves == {}
+        with (
+            nullcontext()
+            if is_good
+            else pytest.raises(PkiError, match=r"/trust\.pem has the root, and is for a server")
+        ):
+            preflight.check_release(payload, pki.trust, (), START, without_root={"x"})
 
 
 def test_each_name_of_a_service_needs_a_certificate(pki: Pki) -> None:

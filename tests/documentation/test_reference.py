@@ -17,11 +17,12 @@ from pki.cli import exit_statuses, json_output
 from pki.cli.collection import COMMANDS, GROUPS
 from pki.common import file_headers
 from pki.common.program_files import PROGRAM
-from pki.config import editor_schemas
+from pki.config import editing, editor_schemas, loader
+from pki.config.recipes import service_settings
 from pki.monitor.report.metric_definitions import METRICS, PREFIX
 from pki.pipeline.artifact_files import CONTENTS
 from pki.pipeline.desired_state import DesiredState
-from pki.pipeline.template_context import VARIABLES
+from pki.pipeline.template_context import VARIABLES, recipe_views
 from tests.documentation import reference
 from tests.support.projects import Home
 
@@ -123,9 +124,15 @@ def test_each_artifact_of_the_table_exists(home: Home) -> None:
 def test_the_variables_are_those_that_templates_get(home: Home) -> None:
     desired = DesiredState.of(home.project())
     context = desired.context("media")
+    editing.write(
+        editing.add_services(home.path / "pki.yaml", "media", service_settings("postgres", ["db.lab.internal"], "tls"))
+    )
+    with_recipe = loader.load(home.path / "pki.yaml")
     shown = {"probes", "inventory.KEY", "generation", "artifact(NAME)", "revoked.client", "too_large.crls"}
     shown |= {f"host.{name}" for name in context["host"]} | {f"leaf.{access}" for access in ("tls", "mtls")}
     shown |= {f"services[].{name}" for service in context["services"] for name in service}
+    shown |= {f"recipes.NAME.{name}" for name in recipe_views(with_recipe, "media")["postgres"].keys() - {"ports"}}
+    shown |= {"recipes.NAME.ports.PROTOCOL"}
     shown |= {f"authority.NAME[].{name}" for name in context["authority"].client[0]}
     assert shown == VARIABLES.keys()
     assert {re.split(r"[.\[(]", name)[0] for name in VARIABLES} == {*context, "generation", "artifact"}

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
-from pki.deploy import access, receipt
+from pki.common.template_folders import PROGRAM_TEMPLATES
+from pki.config.fields import UNSEEN, RecipeName
+from pki.deploy import access, receipt, verification
 from pki.deploy.protocol import command_name
 from pki.deploy.tls_client import Endpoint
 from pki.deploy.transaction import Destination
@@ -105,17 +109,51 @@ def free_port() -> int:
         return port
 
 
+def own_files(host: FolderHost, owner: str, reload: str) -> dict[str, str]:
+    """Managed files of a project for a server without a recipe."""
+    return {
+        f"templates/services/{name}": f"# deploy-target: {host.path(name)}\n# deploy-hosts: server\n# deploy-artifact: {artifact}\n"
+        f"# deploy-owner: {owner}\n# deploy-mode: {'0640' if name == 'tls.pem' else '0644'}\n# deploy-reload: {reload}\n"
+        for name, artifact in FILES.items()
+    }
+
+
+def recipe_files(recipe: RecipeName, host: FolderHost, reload: str, changes: Mapping[str, str]) -> dict[str, str]:
+    """The templates of a recipe, with the folder and the reload command of a host that is a folder itself.
+
+    `changes` are texts to replace: what a server needs that listens on loopback alone.
+    """
+    folder = PROGRAM_TEMPLATES / "recipes" / recipe
+    texts = dict[str, str]()
+    for path in folder.iterdir():
+        text = re.sub(r"(?m)(deploy-target: )/.*/", rf"\1{host.etc}/", path.read_text())
+        text = text.replace(f"/etc/doit-pki/{recipe}", str(host.etc))
+        for old, new in changes.items():
+            text = text.replace(old, new)
+        assert f"deploy-hosts: recipe:{recipe}\n" in text
+        texts[f"templates/recipes/{recipe}/{path.name}"] = re.sub(r"(?<=deploy-reload: ).*", reload, text)
+    return texts
+
+
 @contextmanager
 def service_host(
-    protocols: dict[str, str], monkeypatch: pytest.MonkeyPatch, owner: str = "root:root"
+    protocols: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    owner: str = "root:root",
+    recipe: RecipeName | None = None,
+    changes: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[ServiceHost]:
-    """A project with a service for each protocol, after its first delivery, before its server was started."""
+    """A project with a service for each protocol, after its first delivery, before its server was started.
+
+    With `recipe`, its files are those of the recipe.
+    """
     folder = Path(tempfile.mkdtemp(prefix="pki-services-"))  # servers run under accounts of their own
     folder.chmod(0o755)
     try:
         ports = {service: free_port() for service in protocols}
+        with_recipe = f"recipe: {recipe}, " if recipe else ""
         services = ", ".join(
-            f"{service}: {{speaks: {speaks}, port: {ports[service]}, access: mtls, names: {NAME}}}"
+            f"{service}: {{{with_recipe}speaks: {speaks}, port: {ports[service]}, access: mtls, names: {NAME}}}"
             for service, speaks in protocols.items()
         )
         reload = f"sh {folder}/host/reload"
@@ -123,19 +161,17 @@ def service_host(
         host.permit(f"trust {owner.partition(':')[2]}")
         home = LiveHome(folder / "home")
         home.write("pki.yaml", PROJECT.replace("SERVICES", services))
-        for name, artifact in FILES.items():
-            mode = "0640" if name == "tls.pem" else "0644"
-            home.write(
-                f"templates/services/{name}",
-                f"# deploy-target: {host.path(name)}\n# deploy-hosts: server\n# deploy-artifact: {artifact}\n"
-                f"# deploy-owner: {owner}\n# deploy-mode: {mode}\n# deploy-reload: {reload}\n",
-            )
+        for name, text in (
+            recipe_files(recipe, host, reload, changes) if recipe else own_files(host, owner, reload)
+        ).items():
+            home.write(name, text)
         transport = host.transport()
         monkeypatch.setattr(delivery_targets, "transport_of", lambda *_: transport)
         served = ServiceHost(home, host, ports)
         served.reloads_by("true")
         served.deliver()
-        assert set(served.verdicts().values()) == {Verdict.UNREACHED}
+        if UNSEEN.isdisjoint(protocols.values()):
+            assert set(served.verdicts().values()) == {Verdict.UNREACHED}
         yield served
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -159,7 +195,10 @@ def started(folder: Path, *command: str | Path, port: int) -> Iterator[subproces
             [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"
         )
     try:
-        wait_for(port, process)
+        try:
+            wait_for(port, process)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {(folder / 'log').read_text()[-2000:]}") from None
         yield process
     finally:
         process.terminate()
@@ -188,7 +227,7 @@ def check_who_is_let_in(served: ServiceHost, invoke: Invoke, *services: str) -> 
     assert served.verdicts() == dict.fromkeys(services, Verdict.VERIFIED)
     unknown = stranger(served.folder)
     for service in services:
-        assert served.entry(service, served.identity("client-anna@laptop")).startswith("lets it in: it ")
+        assert served.entry(service, served.identity("client-anna@laptop")).startswith("lets it in")
         assert served.entry(service, unknown) == ""
         assert served.entry(service, served.identity("server-mtls")) == "", "a server's certificate passes as a client"
     health = invoke(served.home, "health")
@@ -208,5 +247,27 @@ def check_revocation(served: ServiceHost, invoke: Invoke, *services: str) -> str
         seen = next(line for line in said.out.splitlines() if line.startswith("verified") and place in line)
         assert "refuses the revoked identity in a new connection" in seen, said.out
         assert any(line.startswith("sessions") and place in line for line in said.out.splitlines()), said.out
-        assert served.entry(service, served.identity("client-app@server")).startswith("lets it in: it ")
+        assert served.entry(service, served.identity("client-app@server")).startswith("lets it in")
     return said.out
+
+
+def check_renewal(served: ServiceHost, invoke: Invoke, *services: str) -> None:
+    """The server's certificate is renewed: the server serves the new one, and lets the same clients in."""
+    before = served.identity("server-mtls").read_bytes()
+    said = invoke(served.home, "renew", "server-mtls")
+    assert said.status in {0, 1}, said.out + said.error
+    assert "deployed  deploy:server" in said.out, said.out
+    assert served.identity("server-mtls").read_bytes() != before
+    assert served.verdicts() == dict.fromkeys(services, Verdict.VERIFIED)
+
+
+def check_revocation_without_crl(
+    served: ServiceHost, invoke: Invoke, reason: str, monkeypatch: pytest.MonkeyPatch, *services: str
+) -> None:
+    """The server reads no CRL: `revoke` says so, with the reason, and that it still accepts the client."""
+    monkeypatch.setattr(verification, "VERIFY_TIMEOUT", 1)
+    said = invoke(served.home, "revoke", "anna@laptop", "--reason", "key-compromise", "--yes")
+    assert said.status == 1
+    assert reason in said.out
+    places = ", ".join(f"server/{service}" for service in services)
+    assert f"STILL ACCEPTED by {places}" in said.out + said.error

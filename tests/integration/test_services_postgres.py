@@ -12,6 +12,7 @@ from tests.integration.conftest import run
 from tests.integration.postgres import PROGRAMS
 from tests.integration.services import (
     ServiceHost,
+    check_renewal,
     check_revocation,
     check_who_is_let_in,
     service_host,
@@ -28,22 +29,19 @@ HBA = "local all all trust\nhostssl all all 127.0.0.1/32 cert\n"
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServiceHost]:
-    with service_host({"postgres": "postgres"}, monkeypatch, owner="root:postgres") as host:
+    with service_host({"postgres": "postgres"}, monkeypatch, owner="root:postgres", recipe="postgres") as host:
         data = host.folder / "data"
         data.mkdir()
         run("chown", "postgres", data)
         run(*AS_POSTGRES, PROGRAMS / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--no-sync", cwd="/")
         (data / "pg_hba.conf").write_text(HBA)
+        with (data / "postgresql.conf").open("a") as config:
+            config.write(f"include '{host.file('postgresql.conf')}'\n")
         options = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": data,
             "port": host.ports["postgres"],
             "fsync": "off",
-            "ssl": "on",
-            "ssl_cert_file": host.file("tls.pem"),
-            "ssl_key_file": host.file("tls.pem"),
-            "ssl_ca_file": host.file("client-chain.pem"),
-            "ssl_crl_file": host.file("client-crl.pem"),
         }
         settings = (part for name, value in options.items() for part in ("-c", f"{name}={value}"))
         host.reloads_by(f"kill -HUP $(head -n 1 {data}/postmaster.pid)")
@@ -61,6 +59,7 @@ def sql(served: ServiceHost, statement: str) -> str:
 def test_postgresql_lets_in_whom_it_should_and_refuses_a_revoked_client(served: ServiceHost, invoke: Invoke) -> None:
     sql(served, 'CREATE ROLE "anna@laptop" LOGIN')
     check_who_is_let_in(served, invoke, "postgres")
+    check_renewal(served, invoke, "postgres")
     identity = served.folder / "anna.pem"
     identity.write_bytes(served.identity("client-anna@laptop").read_bytes())
     identity.chmod(0o600)
