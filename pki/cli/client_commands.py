@@ -65,10 +65,11 @@ def show_list(context: Context, json: bool = False) -> None:
         clients = [ClientRow(**dict(zip(ClientRow.model_fields, row, strict=True))) for row in rows]
         ClientListOutput(at=project.now, clients=clients).show()
         return
+    empty = set() if any(row[2] for row in rows) else {2}  # most clients are people, who have no other names
     Screen().table(
         f"{len(rows)} client {'identity' if len(rows) == 1 else 'identities'}, {project.now:%Y-%m-%d %H:%M} UTC",
-        columns,
-        rows,
+        [name for number, name in enumerate(columns) if number not in empty],
+        [[cell for number, cell in enumerate(row) if number not in empty] for row in rows],
     )
 
 

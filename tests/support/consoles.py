@@ -52,6 +52,11 @@ def block(page: str, first: str) -> list[Typed]:
     return blocks()[page, first]
 
 
+def first_command(page: str) -> str:
+    """What is typed first on a page."""
+    return next(command for name, command in blocks() if name == page)
+
+
 def words(text: str) -> str:
     """A text in which neither the width of a terminal, the seconds of a run nor the size of a backup make a difference."""
     return " ".join(SIZE.sub("", SECONDS.sub("(… s)", text)).split())
