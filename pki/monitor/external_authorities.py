@@ -18,6 +18,7 @@ from pki.project.generations import Generation
 from pki.project.project import Project
 
 CRITICAL = timedelta(days=14)  # left for a new key on another server, and a ceremony
+CEREMONY = "./run invoke ceremony.request"
 NO_CRL_CHECK = "most programs read no CRL, and trust it until then"
 
 
@@ -34,6 +35,9 @@ class ExternalAuthorities:
             if not authorities.has_new_request(name) and (why := self._why_request(name, rule)):
                 remedy = f"on the server of {name}: make a new key and a certificate request; copy the request to {rule.external}"
                 yield Notice(ArtifactId("authority", name), why, remedy)
+        for need in needs.find_requirements(authorities) if externals and self.project.inventory.sandbox else ():
+            if need.generation.is_external and need.is_for_new_names:  # else the next run of the sandbox certifies it
+                yield Notice(ArtifactId("authority", need.authority), f"{need.what} waits: {need.why}", CEREMONY)
         for name in self.project.store.external_authorities():
             if name not in externals:
                 for generation in _live(authorities, name):
@@ -63,8 +67,10 @@ class ExternalAuthorities:
 
     def next_step(self, name: str) -> str:
         """Return what to type, or to do on the other server, for the next generation of an external authority."""
-        if self.project.authorities.has_new_request(name):
-            return "./run doit" if self.project.inventory.sandbox else "./run invoke ceremony.request"
+        for need in needs.find_requirements(self.project.authorities):
+            if need.authority == name:
+                is_automatic = self.project.inventory.sandbox and not need.is_for_new_names
+                return "./run doit" if is_automatic else CEREMONY
         rule = self.project.inventory.authorities.externals[name]
         return f"on the server of {name}: make a new key and a certificate request; copy the request to {rule.external}"
 

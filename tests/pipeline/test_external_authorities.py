@@ -88,6 +88,20 @@ def test_managed_file_delivers_chain_and_trust_file(certified: Home) -> None:
             desired.artifact_files(name)
 
 
+def test_sandbox_asks_for_a_ceremony_for_a_new_key_and_performs_it(
+    certified: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other_server.make_request(certified)
+    settings = {"pki_home": str(certified.path), "pki_now": certified.moment(1)}
+    said = said_by(capsys, "plan", **settings)
+    assert "acme-2 waits: requests/acme.csr has a new key" in said.out
+    assert "invoke ceremony.request" in said.out
+    assert said_by(capsys, "ceremony.request", **settings).status == 0
+    assert "acme-2" not in said_by(capsys, "plan", **settings).out
+    assert certified.doit(days=1).status == 0
+    assert certificates(certified.read("build/trust/acme-chain.pem"))[0] == "Acme CA 2"
+
+
 def test_files_of_an_authority_that_left_pki_yaml_are_removed_and_its_certificate_stays(
     certified: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
