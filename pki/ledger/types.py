@@ -28,6 +28,7 @@ DECISIONS = (
     "root-accepted",
     "roots-permitted",
     "clock-confirmed",
+    "taken-over",
     ACCEPTED,
 )
 
@@ -74,6 +75,13 @@ class LedgerCounts(NamedTuple):
 
     certificates: int
     revocations: int
+
+
+class Runner(NamedTuple):
+    """The machine that runs doit, "" if none did yet, and since when."""
+
+    machine: str
+    since: datetime
 
 
 class Pin(NamedTuple):
@@ -144,6 +152,7 @@ class Decision:
     - `pinned`, `unpinned`: a host (`deploy:HOST`) stays at the release whose digest is `detail`.
     - `ledger-accepted`: the loss of observed events was accepted; `detail` has the hash of each.
     - `clock-confirmed`: the clock was right although it was far from the last event; `detail` has both times.
+    - `taken-over`: another machine runs doit from now on; `detail` has both, each with the digest of its machine-id.
     - `restored`: the `project` was restored from a backup.
     - `root-accepted`: a host (`deploy:HOST`) may get a new root; `detail` is its SHA-256.
     - `roots-permitted`: a host was bootstrapped; `detail` is the SHA-256 of each root that it accepts, `none` or `any`.
@@ -315,6 +324,10 @@ class Ledger(Recorder, CertificateQueries, CrlQueries, EventLog, Protocol):
 
     @property
     def recovery(self) -> Recovery: ...
+
+    def runner(self) -> Runner: ...
+
+    def set_runner(self, machine: str, at: datetime) -> None: ...
 
     def write_head(self) -> None: ...
 

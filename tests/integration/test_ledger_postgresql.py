@@ -15,12 +15,14 @@ from sqlalchemy.engine import Engine
 from pki.ledger import last_seen
 from pki.ledger.ledger import SqlLedger
 from pki.ledger.types import FOREIGN, UNREADABLE
+from pki.monitor.report.run import Run
+from pki.project.machine_guard import VARIABLE
 from pki.project.project import Project
 from tests.integration import postgres
 from tests.integration.postgres import Postgres
 from tests.support import old_ledgers
 from tests.support.ledger_behaviour import LedgerBehaviour, Site
-from tests.support.projects import START, Home, bare_home
+from tests.support.projects import START, Home, bare_home, two_hosts_agree
 
 
 @dataclass(frozen=True)
@@ -218,3 +220,61 @@ def test_what_another_machine_records_while_we_look_is_not_taken_for_settled(
     monkeypatch.undo()
     assert "cert:client-admin" in site.home.doit(days=0.2).made
     assert issued.serial in site.listed()
+
+
+# -- one machine runs doit --------------------------------------------------------------------------------------------
+
+
+def test_a_run_on_another_machine_stops_until_it_takes_over(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "first")
+    server = site.base.server  # type: ignore[attr-defined]
+    server.sql(site.base.address, "update lease set holder = ''")  # type: ignore[attr-defined]
+    assert site.home.doit(days=0.1).status == 0
+    monkeypatch.setenv(VARIABLE, "second")
+    before = site.base.snapshot()
+    assert Run(site.home.path, site.home.moment(8), two_hosts_agree).main([]) == 3
+    for command in (("renew", "media"), ("revoke", "media", "--reason", "superseded", "--yes")):
+        refused = site.invoke(*command)
+        assert (refused.status, "./run doit --take-over" in refused.error) == (1, True), refused
+    assert "runs doit since" in site.invoke("plan").out
+    assert site.invoke("ledger.list").status == 0, "others may read"
+    assert site.base.snapshot() == before
+    assert site.home.doit("--take-over", days=8).status == 0
+    (decision,) = [entry for entry in site.home.project().ledger.decisions() if entry.decision == "taken-over"]
+    assert decision.artifact == "project"
+    assert site.home.doit(days=9).status == 0
+    monkeypatch.setenv(VARIABLE, "first")
+    assert Run(site.home.path, site.home.moment(10), two_hosts_agree).main([]) == 3
+
+
+# -- the URL is a secret ----------------------------------------------------------------------------------------------
+
+
+def test_the_url_and_its_password_come_from_secrets_and_are_in_no_file_of_the_build(site: Site) -> None:
+    base = site.base
+    assert isinstance(base, Database)
+    base.server.sql(base.address, "create role pki login password 'tr0ub4dor' superuser")
+    try:
+        url = base.address.replace("postgresql+psycopg://postgres@", "postgresql://pki:tr0ub4dor@")
+        assert url != base.address
+        site.home.edit(f'ledger: "{base.address}"', "ledger: postgresql")
+        missing = site.invoke("ledger.list").error
+        assert "the secret ledger is missing" in missing
+        assert "into secrets.yaml" in missing
+        secrets = site.home.path / "secrets.yaml"
+        secrets.write_text(f"{secrets.read_text()}ledger: {url}\n")
+        assert site.home.doit(days=0.1).made == {}
+        assert "cert:media" in site.home.doit(days=61).made
+        for path in site.home.path.rglob("*"):
+            if path.is_file() and path != secrets:
+                assert b"tr0ub4dor" not in path.read_bytes(), path
+        secrets.write_text(secrets.read_text().replace("postgresql://", "nonsense://"))
+        said = site.invoke("ledger.list")
+        assert "the secret ledger is no URL of PostgreSQL" in said.error
+        assert "tr0ub4dor" not in said.error + said.out
+        secrets.write_text(secrets.read_text().replace("nonsense://", "postgresql://").replace("@/", "@:x/"))
+        said = site.invoke("ledger.list")
+        assert said.status == 1
+        assert "tr0ub4dor" not in said.error + said.out
+    finally:
+        base.server.sql(base.address, "drop role pki")
