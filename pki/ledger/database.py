@@ -127,8 +127,8 @@ class Database:
         self.was_written = True
 
     @contextmanager
-    def changing_lease(self) -> Iterator[Connection]:
-        """Run a transaction that changes no event and no head, only which machine runs doit."""
+    def unrecorded(self) -> Iterator[Connection]:
+        """Run a transaction that adds no event: it changes which machine runs doit, or fills an empty ledger."""
         with self._transaction() as db:
             yield db
 

@@ -16,12 +16,13 @@ from pki.ledger.crl_queries import SqlCrlQueries
 from pki.ledger.database import Database
 from pki.ledger.event_log import SqlEventLog
 from pki.ledger.heads import write_head
+from pki.ledger.portable_copy import SqlPortableCopy
 from pki.ledger.recorder import SqlRecorder
 from pki.ledger.recovery import SqlRecovery
 from pki.ledger.runner_lease import SqlRunnerLease
 
 
-class SqlLedger(SqlRecorder, SqlCertificateQueries, SqlCrlQueries, SqlEventLog, SqlRunnerLease):
+class SqlLedger(SqlRecorder, SqlCertificateQueries, SqlCrlQueries, SqlEventLog, SqlRunnerLease, SqlPortableCopy):
     """The ledger of one project. It is opened at its first use, and once in each forked process.
 
     `address` is `sqlite` or a SQLAlchemy URL, `folder` is `ca/`. `guard` raises LedgerError if the ledger lost

@@ -22,6 +22,6 @@ class SqlRunnerLease(DatabaseUser):
 
     def set_runner(self, machine: str, at: datetime) -> None:
         """Record the machine that runs doit from now on."""
-        with self._database.changing_lease() as db:
+        with self._database.unrecorded() as db:
             values = {"holder": machine, "until": int(at.timestamp()), "token": lease.c.token + 1}
             db.execute(sql.update(lease).values(values))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -41,7 +42,8 @@ RESTORE_FILE = (  # for a ledger that is unreadable or not trustworthy
     "restore ca/ledger.db from a backup (./run invoke restore FILE --to DIR), then: ./run invoke ledger.recover --all"
 )
 RESTORE_DATABASE = (
-    "restore the ledger's database from its newest dump; if there is none: ./run invoke ledger.accept-loss"
+    "restore the ledger's database from its newest dump, or from a backup: ./run invoke ledger.restore; "
+    "if there is none: ./run invoke ledger.accept-loss"
 )
 CHECK_DISK = f"ls -l {in_project('ca/ledger.db')}* and df -h {in_project('ca')}, then: ./run invoke ledger.verify"
 FILE_MISSING_TEXT = "ca/ledger.db: is missing, and with it the record of what was issued and revoked"
@@ -328,6 +330,10 @@ class Ledger(Recorder, CertificateQueries, CrlQueries, EventLog, Protocol):
     def runner(self) -> Runner: ...
 
     def set_runner(self, machine: str, at: datetime) -> None: ...
+
+    def copy_to(self, folder: Path) -> None: ...
+
+    def load_from(self, folder: Path) -> None: ...
 
     def write_head(self) -> None: ...
 

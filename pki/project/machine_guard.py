@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pki.common import filesystem
-from pki.common.errors import LedgerError, PkiError
+from pki.common.errors import LedgerError
 from pki.common.notice import Notice
 from pki.ledger.last_seen import PROJECT_ID
 from pki.project.ledger_view import LedgerView
@@ -28,10 +28,10 @@ TAKE_OVER = "./run doit --take-over"
 
 
 def this_machine() -> str:
-    """Return this machine as the ledger names it: a digest, and its host name. Raises PkiError without a machine-id."""
+    """Return this machine as the ledger names it: a digest, and its host name. Raises LedgerError without a machine-id."""
     identity = os.environ.get(VARIABLE, "").encode() or (filesystem.read(MACHINE_ID) or b"").strip()
     if not identity:
-        raise PkiError(
+        raise LedgerError(
             f"{MACHINE_ID}: is missing, so this machine cannot be told from others that reach the ledger",
             f"systemd-machine-id-setup; or, in a container, set {VARIABLE} to a name that stays",
         )

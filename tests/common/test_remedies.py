@@ -180,6 +180,7 @@ TYPED = {
     "ledger.accept-loss": "cli/test_remedy_lab.py",
     "ledger.import": "cli/test_remedy_lab.py",
     "ledger.list": "cli/test_remedy_lab.py",
+    "ledger.restore": "integration/test_ledger_postgresql.py",
     "ledger.recover": "cli/test_remedy_lab.py",
     "ledger.verify": "ledger/test_ledger.py",
     "renew": "cli/test_remedy_lab.py",
