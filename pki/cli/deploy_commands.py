@@ -38,7 +38,7 @@ from pki.deploy import release_roots
 from pki.deploy.delivery import Delivery
 from pki.deploy.host_output import FileStatus
 from pki.deploy.payload import Payload
-from pki.deploy.transaction import Change, differences
+from pki.deploy.transaction import HostChange, differences
 from pki.monitor.report.run import Run
 from pki.pipeline import delivery_targets, plan
 from pki.project import ledger_decisions
@@ -296,7 +296,7 @@ def _payload_of(delivery: Delivery) -> Payload:
     return payload
 
 
-def _change_of(delivery: Delivery, payload: Payload, now: datetime) -> Change:
+def _change_of(delivery: Delivery, payload: Payload, now: datetime) -> HostChange:
     """Return the change that brings a host to `payload`."""
     return delivery.change(payload, delivery.records.receipt, now)
 

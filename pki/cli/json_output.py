@@ -283,7 +283,7 @@ class EventRow(Part):
     what: str = Field(description="kind of the event")
     subject: str = Field(description="what it is about")
     text: str = Field(description="the event as a sentence")
-    is_wrong: bool = Field(description="whether it should not happen")
+    is_problem: bool = Field(description="whether it should not happen")
 
 
 class TimelineOutput(Output):
@@ -294,7 +294,7 @@ class TimelineOutput(Output):
         serialization_alias="from", validation_alias=AliasChoices("from", "start"), description="start of the period"
     )
     until: Moment = Field(description="end of the period")
-    wrong: int = Field(description="events that should not happen")
+    problems: int = Field(description="events that should not happen")
     rhythms: list[RhythmRow] = Field(description="what happens regularly")
     events: list[EventRow] = Field(description="single events, in order of time")
     renewals: dict[str, list[Moment]] = Field(description="artifact → the dates of its renewals")

@@ -44,7 +44,7 @@ def show_timeline(context: Context, years: str = "10", no_ceremonies: bool = Fal
         title = f"{'SANDBOX ' if project.inventory.sandbox else ''}{project.inventory.organisation}"
         _show(screen, timeline, title, _assumption(is_sandbox=project.inventory.sandbox, no_ceremonies=no_ceremonies))
     project.close(run_succeeded=False)
-    if timeline.wrong:
+    if timeline.problems:
         raise Exit(code=2)
 
 
@@ -64,10 +64,10 @@ def _assumption(*, is_sandbox: bool, no_ceremonies: bool) -> str:
 def _show(screen: Screen, timeline: Timeline, title: str, assumption: str) -> None:
     screen.line(f"{title}, {_day(timeline.start)} to {_day(timeline.end)}")
     screen.line(assumption)
-    if timeline.wrong:
+    if timeline.problems:
         screen.heading("problems")
-        for event in _grouped(timeline.wrong):
-            screen.dated(_day(event.at), event.subject, event.text, is_wrong=True)
+        for event in _grouped(timeline.problems):
+            screen.dated(_day(event.at), event.subject, event.text, is_problem=True)
     screen.heading("regularly")
     for subject, text in _rhythms(timeline):
         screen.dated("", subject, text)
@@ -75,13 +75,13 @@ def _show(screen: Screen, timeline: Timeline, title: str, assumption: str) -> No
         day, most, leaves = busiest
         screen.dated("", "most at once", f"{most} of {leaves} certificates, on {_day(day)}")
     for year, events in groupby(
-        (event for event in timeline.events if not event.is_wrong), key=lambda event: event.at.year
+        (event for event in timeline.events if not event.is_problem), key=lambda event: event.at.year
     ):
         screen.heading(str(year))
         for event in events:
             screen.dated(_day(event.at), event.subject, event.text)
     screen.line("")
-    screen.line(f"{count} problem{'s' if count > 1 else ''}" if (count := len(timeline.wrong)) else NO_PROBLEM)
+    screen.line(f"{count} problem{'s' if count > 1 else ''}" if (count := len(timeline.problems)) else NO_PROBLEM)
 
 
 def _grouped(events: Iterable[TimelineEvent]) -> Iterator[TimelineEvent]:
@@ -92,7 +92,7 @@ def _grouped(events: Iterable[TimelineEvent]) -> Iterator[TimelineEvent]:
         names = (
             ", ".join(event.subject for event in same) if len(same) < 3 else f"{first.subject} and {len(same) - 1} more"
         )
-        yield TimelineEvent(first.at, first.what, names, first.text, first.is_wrong)
+        yield TimelineEvent(first.at, first.what, names, first.text, first.is_problem)
 
 
 def _rhythms(timeline: Timeline) -> Iterator[tuple[str, str]]:
@@ -133,7 +133,7 @@ def _print_json(timeline: Timeline, now: datetime) -> None:
         at=now,
         start=timeline.start,
         until=timeline.end,
-        wrong=len(timeline.wrong),
+        problems=len(timeline.problems),
         rhythms=[
             RhythmRow(**{**asdict(rhythm), "every": format_duration(rhythm.every)}) for rhythm in timeline.rhythms
         ],

@@ -72,7 +72,7 @@ class Screen:
         else:
             print(f"\n{text}", flush=True)
 
-    def dated(self, when: str, name: str, what: str, *, is_wrong: bool = False) -> None:
+    def dated(self, when: str, name: str, what: str, *, is_problem: bool = False) -> None:
         """Print one line of a calendar; `when` is a date, or empty for a further event of the same day."""
         name, what = visible(name), visible(for_this_project(what))
         if self._console:
@@ -80,7 +80,7 @@ class Screen:
             from rich.text import Text  # noqa: PLC0415
 
             line = Table.grid(padding=(0, 1, 0, 0))
-            line.add_column(min_width=10, no_wrap=True, style="bold red" if is_wrong else "cyan")
+            line.add_column(min_width=10, no_wrap=True, style="bold red" if is_problem else "cyan")
             line.add_column(min_width=NAME_WIDTH, no_wrap=True, style="bold")
             line.add_row(when, Text(name), Text(what))
             self._console.print(line)

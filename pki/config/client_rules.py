@@ -16,17 +16,19 @@ from pki.config.leaf_certificates import (
 from pki.config.model import Inventory
 from pki.config.name_fields import is_like_dns_name, trust_domain
 
-Line = Callable[[Place], str]
+PositionText = Callable[[Place], str]
 
 
-def find_faults(inventory: Inventory, removed: Collection[Place], line: Line) -> Iterator[Fault]:
-    """Yield the faults of clients. `removed` are the places that have a fault of their own; `line` is as in validation.py."""
-    yield from _common_name_faults(inventory, line)
-    yield from _alternative_name_faults(inventory, removed)
-    yield from _duplicates(inventory, line)
+def find_faults(
+    inventory: Inventory, removed_places: Collection[Place], position_text: PositionText
+) -> Iterator[Fault]:
+    """Yield the faults of clients. `removed_places` are the places that have a fault of their own; `position_text` is as in validation.py."""
+    yield from _common_name_faults(inventory, position_text)
+    yield from _alternative_name_faults(inventory, removed_places)
+    yield from _duplicates(inventory, position_text)
 
 
-def _common_name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
+def _common_name_faults(inventory: Inventory, position_text: PositionText) -> Iterator[Fault]:
     """Yield CNs of clients that programs misread: as a DNS name, the probe, or the address of another client."""
     owners = dict[str, str]()
     for name, client in inventory.clients.items():
@@ -40,14 +42,14 @@ def _common_name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
             yield ("clients", name), f"{fault}; write {name}@device, or {name}.{inventory.domains[0]}"
         owner = owners.get(name, name)
         if owner != name and (client.email or "").lower() != name:
-            whose = f"clients.{owner}{line(('clients', owner))}"
+            whose = f"clients.{owner}{position_text(('clients', owner))}"
             yield ("clients", name), f"{name} is the e-mail address of {whose}; write NAME@DEVICE"
 
 
-def _alternative_name_faults(inventory: Inventory, removed: Collection[Place]) -> Iterator[Fault]:
+def _alternative_name_faults(inventory: Inventory, removed_places: Collection[Place]) -> Iterator[Fault]:
     """Yield clients without alternative name, and names outside the domains or reserved for the test identities."""
     for name, client in inventory.clients.items():
-        has_faulty_name = any(place[:2] == ("clients", name) for place in removed)
+        has_faulty_name = any(place[:2] == ("clients", name) for place in removed_places)
         if not (client.email or client.dns or client.uri or has_faulty_name):
             yield ("clients", name), "has no name: write email for a person, dns or uri for a machine"
         for position, dns in enumerate(client.dns):
@@ -65,12 +67,12 @@ def _alternative_name_faults(inventory: Inventory, removed: Collection[Place]) -
             )
 
 
-def _duplicates(inventory: Inventory, line: Line) -> Iterator[Fault]:
+def _duplicates(inventory: Inventory, position_text: PositionText) -> Iterator[Fault]:
     """Yield the names by which services could mistake one client for another."""
     names = new_name_registry(inventory)
     for claim in client_claims(inventory):
         if conflict := names.conflict(claim):
             earlier = conflict.earlier_claim
-            fault = f"{claim.name} is already a name of {earlier.owner}{line(earlier.place)}: it identifies one client"
+            fault = f"{claim.name} is already a name of {earlier.owner}{position_text(earlier.place)}: it identifies one client"
             yield claim.place, fault
         names.add([claim])

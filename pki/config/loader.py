@@ -15,7 +15,7 @@ from pki.common.errors import InventoryError, PkiError
 from pki.common.visible import line_fault
 from pki.config.error_messages import Fault, Place, dotted_path, message_of, place_of
 from pki.config.model import Inventory
-from pki.config.validation import Line, find_cross_faults
+from pki.config.validation import PositionText, find_cross_faults
 
 
 def load(path: Path) -> Inventory:
@@ -66,7 +66,7 @@ def _check(tree: Any, text: str, name: str) -> Inventory:
     return inventory
 
 
-def _find_all_faults(tree: Any, line: Line) -> tuple[Inventory | None, list[Fault]]:
+def _find_all_faults(tree: Any, position_text: PositionText) -> tuple[Inventory | None, list[Fault]]:
     faults: list[Fault] = []
     removed_places: set[Place] = set()
     unprintable = list(_unprintable_faults(tree))
@@ -74,7 +74,7 @@ def _find_all_faults(tree: Any, line: Line) -> tuple[Inventory | None, list[Faul
     reported = {where for where, _ in faults}
     faults += [fault for fault in unprintable if fault[0] not in reported]
     if inventory is not None:
-        faults += find_cross_faults(inventory, removed_places, line)
+        faults += find_cross_faults(inventory, removed_places, position_text)
     return inventory, faults
 
 

@@ -15,6 +15,7 @@ from pki.config.authority_rules import AuthorityRules, CrlRule
 from pki.config.delivery_window import is_in_window
 from pki.config.error_messages import Fault, Place, did_you_mean, dotted_path
 from pki.config.fields import EXPECTED_SECRETS, SECRET, parse_jump_host
+from pki.config.identifiers import OWN_FOLDERS
 from pki.config.ip_addresses import IpAddress
 from pki.config.leaf_certificates import (
     RESERVED_HOSTS,
@@ -30,34 +31,36 @@ from pki.config.proxies import PROGRAMS
 from pki.config.released_templates import RELEASED
 from pki.config.time_fields import format_duration
 
-Line = Callable[[Place], str]
+PositionText = Callable[[Place], str]
 T = TypeVar("T")
 
 APPLE_LIMIT = timedelta(days=825)
 UNSAVED_FOLDERS = ("build", "offline")  # a backup does not contain them
-OWN_FOLDERS = ("ca/root", "ca/server", "ca/client", "ca/clients", "ca/ceremonies")
-MINIMUM_USE = 4  # a certificate is in use for at least 1/4 of its lifetime, despite renew_spread
+MINIMUM_USE_DIVISOR = 4  # a certificate is in use for at least 1/4 of its lifetime, despite renew_spread
 
 
-def find_cross_faults(inventory: Inventory, removed: set[Place], line: Line = lambda _: "") -> Iterator[Fault]:
+def find_cross_faults(
+    inventory: Inventory, removed_places: set[Place], position_text: PositionText = lambda _: ""
+) -> Iterator[Fault]:
     """Yield the faults between fields: path and message.
 
-    `removed` are the places with a fault of their own; a rule that depends on one of them is skipped. `line` returns the
+    `removed_places` are the places with a fault of their own; a rule that depends on one of them is skipped. `position_text` returns the
     position of a second place in a message, such as ` (pki.yaml:26)`, or "" without a file.
     """
-    if not {"authorities", "profiles"} & {place[0] for place in removed}:
+    if not {"authorities", "profiles"} & {place[0] for place in removed_places}:
         yield from _lifetime_faults(inventory)
         yield from _root_faults(inventory.authorities)
-        if not {"schedule"} & {place[0] for place in removed}:
+        if not {"schedule"} & {place[0] for place in removed_places}:
             yield from _schedule_faults(inventory)
-    if "authorities" not in {place[0] for place in removed}:
+    if "authorities" not in {place[0] for place in removed_places}:
         yield from _adopted_faults(inventory)
+        yield from _external_faults(inventory.authorities)
     yield from _named_root_faults(inventory)
     yield from _secret_file_faults(inventory)
-    yield from _place_faults(inventory, removed)
-    if not {"domains", "permit_addresses"} & {place[0] for place in removed}:
-        yield from _name_faults(inventory, line)
-        yield from client_rules.find_faults(inventory, removed, line)
+    yield from _host_faults(inventory, removed_places)
+    if not {"domains", "permit_addresses"} & {place[0] for place in removed_places}:
+        yield from _name_faults(inventory, position_text)
+        yield from client_rules.find_faults(inventory, removed_places, position_text)
         yield from service_rules.find_faults(inventory)
     yield from _leaf_faults(inventory)
     yield from _template_faults(inventory)
@@ -98,7 +101,7 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
             yield ("profiles", name, "renew_before"), _no_time_of_use(profile)
         elif (
             profile.renew_spread
-            and profile.lifetime - profile.renew_before - profile.renew_spread < profile.lifetime / MINIMUM_USE
+            and profile.lifetime - profile.renew_before - profile.renew_spread < profile.lifetime / MINIMUM_USE_DIVISOR
         ):
             yield ("profiles", name, "renew_spread"), _renews_too_early(profile)
         crl_fault = _crl_fault(authority.crl)
@@ -136,7 +139,7 @@ def _schedule_faults(inventory: Inventory) -> Iterator[Fault]:
 
 def _renews_too_early(profile: ServerRule) -> str:
     """Return the message for a `renew_spread` that renews some certificates too early."""
-    minimum = profile.lifetime / MINIMUM_USE
+    minimum = profile.lifetime / MINIMUM_USE_DIVISOR
     longest = (profile.lifetime - profile.renew_before - minimum) // timedelta(days=1)
     limit = f"at most {longest}d" if longest > 0 else "no spread at all"
     return (
@@ -146,7 +149,7 @@ def _renews_too_early(profile: ServerRule) -> str:
 
 
 def _root_faults(authorities: AuthorityRules) -> Iterator[Fault]:
-    longest, root = max(authorities.server.lifetime, authorities.client.lifetime), authorities.root
+    longest, root = authorities.longest_intermediate, authorities.root
     if longest <= root.lifetime <= longest + root.overlap:
         yield (
             ("authorities", "root", "overlap"),
@@ -176,19 +179,40 @@ def _named_root_faults(inventory: Inventory) -> Iterator[Fault]:
 
 def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:
     adopted, owners = inventory.authorities.adopted, dict[str, str]()
+    own_folders = [f"ca/{name}" for name in (*OWN_FOLDERS, *inventory.authorities.externals)]
     for name, rule in adopted.items():
         place = ("authorities", name, "adopt")
         if fault := _crl_fault(rule.crl):
             yield ("authorities", name, "crl", "refresh"), fault
         if any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in UNSAVED_FOLDERS):
             yield place, f"{rule.adopt} is not in a backup; expected a folder such as ca/{name}"
-        if rule.adopt == "ca" or any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in OWN_FOLDERS):
+        if rule.adopt == "ca" or any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in own_folders):
             yield place, f"{rule.adopt} is used by the project itself; expected a folder such as ca/{name}"
         if owners.setdefault(rule.adopt, name) != name:
             yield place, f"{rule.adopt} is already used by {owners[rule.adopt]}"
     for name in inventory.secrets.names:
         if not re.fullmatch(SECRET, name) and name not in adopted:
             yield ("secrets", name), EXPECTED_SECRETS
+
+
+def _external_faults(authorities: AuthorityRules) -> Iterator[Fault]:
+    """Yield faults of external authorities: lifetimes, and requests that a backup lacks or that two of them share."""
+    owners = dict[str, str]()
+    for name, rule in authorities.externals.items():
+        place, lifetime = ("authorities", name), format_duration(rule.lifetime)
+        if name in OWN_FOLDERS:
+            yield place, f"ca/{name} is used by the project itself; expected a name such as acme"
+        if rule.lifetime > authorities.root.lifetime:
+            yield (*place, "lifetime"), f"{lifetime} outlives the root's {format_duration(authorities.root.lifetime)}"
+        if rule.overlap >= rule.lifetime:
+            overlap = format_duration(rule.overlap)
+            yield (*place, "overlap"), f"{overlap} is not shorter than the lifetime of {lifetime}"
+        if any(rule.external.startswith(f"{folder}/") for folder in ("ca", *UNSAVED_FOLDERS)):
+            fault = f"{rule.external} is in a folder of the program; expected a file such as requests/{name}.csr"
+            yield (*place, "external"), fault
+        if owners.setdefault(rule.external, name) != name:
+            fault = f"{rule.external} is already used by authorities.{owners[rule.external]}"
+            yield (*place, "external"), f"{fault}: each intermediate needs a key of its own"
 
 
 def _secret_file_faults(inventory: Inventory) -> Iterator[Fault]:
@@ -215,7 +239,7 @@ def _no_signing_period(overlap: timedelta, lifetime: timedelta, longest: timedel
     return f"{format_duration(overlap)} leaves no signing period: certificates below take {format_duration(longest)} of {format_duration(lifetime)}"
 
 
-def _place_faults(inventory: Inventory, removed: set[Place]) -> Iterator[Fault]:
+def _host_faults(inventory: Inventory, removed_places: set[Place]) -> Iterator[Fault]:
     owners: dict[IpAddress, str] = {}
     for name, host in inventory.hosts.items():
         if name in RESERVED_HOSTS:
@@ -224,7 +248,7 @@ def _place_faults(inventory: Inventory, removed: set[Place]) -> Iterator[Fault]:
         yield from _trust_faults(name, host)
         yield from _probe_faults(inventory, name)
         blocks = inventory.blocks(host.network)
-        if not blocks and not {("networks",), ("networks", host.network)} & removed:
+        if not blocks and not {("networks",), ("networks", host.network)} & removed_places:
             defined = f"; defined: {', '.join(inventory.networks) or 'none'}"
             hint = did_you_mean(host.network, list(inventory.networks)) or defined
             yield ("hosts", name, "network"), f"unknown network {host.network!r}{hint}"
@@ -237,7 +261,10 @@ def _place_faults(inventory: Inventory, removed: set[Place]) -> Iterator[Fault]:
         repeated = _first_repeated(host.addresses)
         if repeated is not None:
             yield ("hosts", name, "address"), f"{repeated} is listed twice"
-    if inventory.publish.host not in inventory.hosts and not {("hosts",), ("hosts", inventory.publish.host)} & removed:
+    if (
+        inventory.publish.host not in inventory.hosts
+        and not {("hosts",), ("hosts", inventory.publish.host)} & removed_places
+    ):
         hint = did_you_mean(inventory.publish.host, list(inventory.hosts))
         yield ("publish", "host"), f"unknown host {inventory.publish.host!r}{hint}"
     yield from _publisher_faults(inventory)
@@ -309,7 +336,7 @@ def _window_faults(inventory: Inventory, name: str) -> Iterator[Fault]:
         yield ("hosts", name, "window"), f"{window} contains no run: doit runs at {', '.join(times)} (schedule)"
 
 
-def _name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
+def _name_faults(inventory: Inventory, position_text: PositionText) -> Iterator[Fault]:
     """Yield faults of names outside the name constraints, duplicates on one host, and conflicts between hosts."""
     names, at_host = new_name_registry(inventory), dict[tuple[str, str], Place]()
     names.add(address_claims(inventory))
@@ -325,7 +352,7 @@ def _name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
             )
         elif conflict := names.conflict(claim):
             other = conflict.earlier_claim
-            fault = f"{claim.name} is already used by {dotted_path(other.place)[:-2]}{line(other.place)}"
+            fault = f"{claim.name} is already used by {dotted_path(other.place)[:-2]}{position_text(other.place)}"
             yield claim.place, f"{fault}; if both hosts serve it: hosts.{claim.owner}.shared: true"
         names.add([claim])
 

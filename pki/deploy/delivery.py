@@ -23,7 +23,7 @@ from pki.deploy.payload import Payload
 from pki.deploy.preflight import Trust
 from pki.deploy.receipt import Receipt, file_record
 from pki.deploy.root_acceptance import RootAcceptance
-from pki.deploy.transaction import Change, Destination, HostOutcome
+from pki.deploy.transaction import Destination, HostChange, HostOutcome
 
 DAY = timedelta(days=1)
 NEVER_CHECKED = ""  # in place of the time of the last contact
@@ -245,7 +245,7 @@ class Delivery:
         records.history.record_installed_crls(crl.content for crl in crls)
         return crls
 
-    def record_outcome(self, change: Change, outcome: HostOutcome, now: datetime) -> list[Reason]:
+    def record_outcome(self, change: HostChange, outcome: HostOutcome, now: datetime) -> list[Reason]:
         """Record the outcome of a change: receipt, history and contact. Returns what was done."""
         records, receipt, previous = self.records, outcome.receipt, self.records.receipt
         if outcome.drift:
@@ -270,14 +270,14 @@ class Delivery:
         records.save_contact(records.contact.succeeded(now, outcome.writable))
         return list(outcome.done)
 
-    def change(self, payload: Payload, receipt: Receipt | None, now: datetime) -> Change:
+    def change(self, payload: Payload, receipt: Receipt | None, now: datetime) -> HostChange:
         """Return the change that brings the host to `payload`."""
         is_pinned, is_part = self.payloads.pinned() is not None, self.payloads.has_only_crls(payload)
         if receipt and is_part:
             paths = {file.path for file in payload.release.files}
             receipt = replace(receipt, files=tuple(file for file in receipt.files if file["path"] in paths))
         destination, recall = self._resolve_destination(), self.records.history.crl
-        return Change(destination, payload, receipt, now, pinned=is_pinned, recall=recall, is_part=is_part)
+        return HostChange(destination, payload, receipt, now, pinned=is_pinned, recall=recall, is_part=is_part)
 
     def _resolve_destination(self) -> Destination:
         assert self.destination is not None

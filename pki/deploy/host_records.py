@@ -100,7 +100,7 @@ class HostRecords:
         self.save_contact(self.contact.failed(now, error))
         self.history.add_log_entry(now, payload.release.digest, "failed", why=error.message)
         if isinstance(error, UnreachableError):
-            return PkiError(self._unreachable_text(now, error.last or error.message), error.hint, error.code)
+            return PkiError(self._unreachable_text(now, error.last_line or error.message), error.hint, error.code)
         return error
 
     def _unreachable_text(self, now: datetime, message: str) -> str:

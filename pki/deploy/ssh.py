@@ -15,24 +15,24 @@ from pki.deploy.process import STANDARD, Limits
 
 PROGRAM = "/usr/local/sbin/pki-apply"
 CONNECT_TIMEOUT = 10  # seconds
-SHOWN = 120  # characters of another program's output that a message quotes
+QUOTED_CHARACTERS = 120  # characters of another program's output that a message quotes
 # No host gets access to the agent, the display or a port of this machine, whatever the user's ssh configuration says.
 # `-a -x` undo ForwardAgent and ForwardX11, which ClearAllForwardings does not (ssh_config(5)).
 NO_FORWARDING = ("-a", "-x", "-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand=no")
 
 BOOTSTRAP = "./run invoke deploy.bootstrap {host}"
-LOGIN = {
+LOGIN_FAULTS = {
     "Cannot execute command-line and remote command": (
         "the ssh configuration has a RemoteCommand for {name}, which would run instead of pki-apply",
-        "remove RemoteCommand for that host; to find it: {asked} | grep -i remotecommand",
+        "remove RemoteCommand for that host; to find it: {option_listing} | grep -i remotecommand",
     ),
     "Permission denied": (
         "permission denied: the host does not accept the deployment key",
         BOOTSTRAP,
     ),
 }
-REMEDIES = {
-    **LOGIN,
+START_FAULTS = {
+    **LOGIN_FAULTS,
     "not found": ("pki-apply is not installed", BOOTSTRAP),
     "No such file or directory": ("pki-apply is not installed", BOOTSTRAP),
     **dict.fromkeys(
@@ -51,13 +51,13 @@ NEXT_RUN = "the next run tries again"  # the hint where no action is required
 
 
 class UnreachableError(PkiError):
-    """The host does not answer: its release is not at fault. `last` is the last line of ssh's output."""
+    """The host does not answer: its release is not at fault. `last_line` is that of ssh's output."""
 
     code = ErrorCode.UNREACHABLE
 
-    def __init__(self, message: str, hint: str = "", last: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", last_line: str = "") -> None:
         super().__init__(message, hint)
-        self.last = last
+        self.last_line = last_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +121,11 @@ class Transport:
         """Return the command that prints ssh's configuration for the tunnel."""
         return ("ssh", "-G", *self._options(CONNECT_TIMEOUT, []), self.name)
 
-    def _options(self, seconds: int, only: Sequence[str]) -> list[str]:
+    def _options(self, seconds: int, identity_options: Sequence[str]) -> list[str]:
         options = ["-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={seconds}"]
         options += ["-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3"]
         options += ["-F", self.config] if self.config else []
-        options += ["-i", self.identity, *only] if self.identity else []
+        options += ["-i", self.identity, *identity_options] if self.identity else []
         options += ["-o", f"HostName={self.address}"] if self.address else []
         options += ["-p", str(self.port)] if self.port else []
         options += ["-l", self.user] if self.user else []
@@ -142,7 +142,7 @@ class Transport:
         """Return the error for a connection that ended without an answer, from its exit status and error output."""
         if not self.is_local and (refused := self.host_key_fault(complaint)):
             return PkiError(*refused)
-        for pattern, (message, remedy) in REMEDIES.items():
+        for pattern, (message, remedy) in START_FAULTS.items():
             if pattern in complaint:
                 code = ErrorCode.NEEDS_BOOTSTRAP if remedy is BOOTSTRAP else None
                 return PkiError(message.format(name=self.name), remedy.format(**self._placeholders), code)
@@ -155,7 +155,7 @@ class Transport:
     def _placeholders(self) -> dict[str, str]:
         host = self.host
         option_listing = shlex.join(("ssh", "-G", *self.login_command[1:]))
-        return {"host": host, "name": self.name or host, "asked": option_listing}
+        return {"host": host, "name": self.name or host, "option_listing": option_listing}
 
     def limit_error(self, what: str) -> PkiError:
         """Return the error for a host that took too long or sent too much."""
@@ -168,7 +168,7 @@ class Transport:
         """Return the error for output before pki-apply's greeting, usually from the account's login shell."""
         return PkiError(
             f"the login shell of {self.account} on {self.host} prints text before pki-apply starts: "
-            f"'{visible_line(line, SHOWN)}'",
+            f"'{visible_line(line, QUOTED_CHARACTERS)}'",
             f"on {self.host}, remove it from {SHELL_FILES} of that account, or print only where PS1 is set; "
             f"if nothing prints there: ./run invoke deploy.bootstrap {self.host}",
             ErrorCode.NEEDS_BOOTSTRAP,
@@ -192,7 +192,7 @@ def tunnel_fault(transport: Transport, complaint: str) -> str:
         return fault[0]
     if "prohibited" in complaint:
         return "it does not permit this key to forward ports"
-    login_fault = next((what for words, (what, _) in LOGIN.items() if words in complaint), "")
+    login_fault = next((what for words, (what, _) in LOGIN_FAULTS.items() if words in complaint), "")
     last = (
         visible_line(complaint.splitlines()[-1]).strip()
         if complaint

@@ -58,8 +58,9 @@ class SqlRecorder(DatabaseUser):
     ) -> None:
         """Record revocations; `reason` is one of REASONS.
 
-        `withhold` maps the artifacts whose replacement is stopped to the detail of that decision. Everything is in one
-        transaction: a killed process cannot leave a revoked certificate whose replacement a run would issue.
+        `withhold` names the artifacts that no run may issue again, each with the detail of that decision for the ledger.
+        (`--no-replace`). Both are recorded in one transaction. In two, a process that is killed in between would leave a
+        revocation without its decision, and the next run would issue the replacement.
         """
         if reason not in REASONS:
             raise LedgerError(f"{reason}: expected one of {', '.join(REASONS)}")
@@ -78,7 +79,7 @@ class SqlRecorder(DatabaseUser):
     def record_crl(
         self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime, der: bytes = b""
     ) -> None:
-        """Record a CRL: its number, dates, digest, and the difference of its entries to the previous CRL.
+        """Record a CRL: its number, dates, digest, and how its entries differ from those of the previous CRL.
 
         Raises LedgerError unless the number is above the last one (RFC 5280 §5.2.3). `der` is the encoded CRL;
         without it, the CRL is encoded again.
@@ -99,7 +100,7 @@ class SqlRecorder(DatabaseUser):
         with self._recording() as db:
             append(db, "decision", artifact, decision_row(artifact, decision, detail, at), at)
 
-    def record_issuance_records(self, issuance_records: IssuanceRecords, *, at: datetime) -> None:
+    def record_adopted_ca(self, issuance_records: IssuanceRecords, *, at: datetime) -> None:
         """Record what an adopted CA issued and revoked, in one transaction."""
         if issuance_records.certificates or issuance_records.revocations or issuance_records.last_crl:
             with self._recording() as db:

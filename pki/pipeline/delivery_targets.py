@@ -197,7 +197,7 @@ def destination_of(checks: ReleaseChecks, name: str, host: Host | None) -> Desti
         canary=checks.canary_serial,
         group=group,
         transport_name="ansible" if is_by_ansible else "",
-        group_lock=project.store.turn(f"group-{group}.lock") if group else nullcontext(),
+        group_lock=project.store.hold_lock(f"group-{group}.lock") if group else nullcontext(),
     )
 
 
@@ -260,7 +260,7 @@ def clock_evidence(project: Project) -> Evidence:
     Hosts that answered last time are asked first. Hosts that share an address and port count as one. This machine does
     not count.
     """
-    evidence = project.clock.kernel()
+    evidence = project.clock.kernel_evidence()
     if evidence.is_enough:
         return evidence
     remote = {name: host for name, host in project.inventory.hosts.items() if host.deliver == "ssh"}

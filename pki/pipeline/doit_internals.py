@@ -128,7 +128,7 @@ class ParallelRunner(Runner):
     def run_tasks(self, task_dispatcher: Any) -> None:
         """Execute every task that is out of date, each after the tasks that it depends on."""
         self._tasks = task_dispatcher.tasks
-        workers = Workers(self._execute_named, self.reporter.before_fork, self.reporter.join_run)
+        workers = Workers(self._execute_named, self.reporter.before_fork, self.reporter.join_current_run)
         nodes: dict[str, Any] = {}  # of the tasks that are being executed
         ended_node = None
         try:

@@ -111,7 +111,7 @@ class Reporter:
         self,
         project: Callable[[], Project],
         actions_required: Callable[[], Iterable[Notice]],
-        calendar: Callable[[], object],
+        write_calendar: Callable[[], object],
         monitor: Monitor,
         is_locked: Callable[[], bool],
         *,
@@ -119,12 +119,12 @@ class Reporter:
     ) -> None:
         """Create a reporter.
 
-        `is_locked` returns whether this process holds the project's lock already. With `is_part`, the reporter prints no
-        summary if nothing changed.
+        `write_calendar` is called after a complete run. `is_locked` returns whether this process holds the project's lock
+        already. With `is_part`, the reporter prints no summary if nothing changed.
         """
         self._project = project
         self._actions_required = actions_required
-        self._calendar = calendar
+        self._write_calendar = write_calendar
         self._monitor = monitor
         self._is_locked = is_locked
         self._is_part = is_part
@@ -157,7 +157,7 @@ class Reporter:
             from pki.config import editor_schemas  # noqa: PLC0415 - slow, and needed after an upgrade only
 
             editor_schemas.refresh(project.store.home)
-        project.run.request(selected)
+        project.run.select(selected)
         self._started = time.monotonic()
         self._is_full = len(selected) == len(tasks)
         self._total = sum(1 for task in tasks.values() if not task.has_subtask)
@@ -177,9 +177,9 @@ class Reporter:
         """Drop what this process cached about an artifact, because a worker process has changed it."""
         self._project().cache.forget(name)
 
-    def join_run(self) -> bool:
+    def join_current_run(self) -> bool:
         """Return, in a worker process, whether the run that started it still goes on."""
-        return self._project().store.join_run()
+        return self._project().store.join_current_run()
 
     def get_status(self, task: Any) -> None:
         """Advance the progress display to a task that doit begins."""
@@ -258,7 +258,7 @@ class Reporter:
         is_complete = self._is_full and self._result() == "ok"
         if is_complete:  # a part of the tasks, or an error, says nothing about all planned actions
             with self._step("calendar"):
-                self._calendar()
+                self._write_calendar()
         with self._step("checks"):
             self._monitor.check(self._report(project), self._actions)
         self._check_keys(project)
@@ -285,7 +285,7 @@ class Reporter:
         self.report = self._report(project)
         self._stack.close()
         self._print_summary()
-        gc.freeze()  # the process ends now: no collection at exit
+        gc.freeze()  # the process ends now: collecting its objects would only take time
         self._raise_failure()
 
     def _print_summary(self) -> None:
@@ -306,6 +306,7 @@ class Reporter:
                     raise fault
 
     def _raise_failure(self) -> None:
+        # doit takes the exit status from its tasks alone; SystemExit is the way to change it from here.
         if self._faults:
             raise next((fault for fault in self._faults if not isinstance(fault, PkiError | OSError)), SystemExit(1))
         if self._findings.is_failure and self._result() == "ok":

@@ -31,15 +31,15 @@ class Workers:
     """The workers of a run. A worker is forked from this process when a task needs it.
 
     `execute` takes the name of a task and returns its result; it runs in a worker. `before_fork` is called in this
-    process before each fork. `join_run` is called in the new worker, which ends at once if `join_run` returns False.
+    process before each fork. `join_current_run` is called in the new worker, which ends at once if `join_current_run` returns False.
     """
 
     def __init__(
-        self, execute: Callable[[str], object], before_fork: Callable[[], None], join_run: Callable[[], bool]
+        self, execute: Callable[[str], object], before_fork: Callable[[], None], join_current_run: Callable[[], bool]
     ) -> None:
         self._execute = execute
         self._before_fork = before_fork
-        self._join_run = join_run
+        self._join_run = join_current_run
         self._idle: list[Worker] = []
         self._busy: dict[Connection[Any, Any], tuple[Worker, str]] = {}
 
@@ -92,7 +92,7 @@ def _work(
     pipe: Connection[Any, Any],
     inherited: list[Connection[Any, Any]],
     parent: int,
-    join_run: Callable[[], bool],
+    join_current_run: Callable[[], bool],
     execute: Callable[[str], object],
 ) -> None:
     """Execute in a worker each task whose name comes through the pipe, until the pipe is closed.
@@ -103,7 +103,7 @@ def _work(
     signal.signal(signal.SIGINT, _interrupt_once)
     for connection in inherited:
         connection.close()
-    if not join_run():
+    if not join_current_run():
         return
     try:
         while True:

@@ -43,16 +43,16 @@ class HostClock:
 class Evidence:
     """Clocks other than ours.
 
-    `kernel` is how far a synchronised kernel clock is ahead of ours; None if not synchronised.
+    `kernel_ahead` is how far a synchronised kernel clock is ahead of ours; None if not synchronised.
     """
 
-    kernel: timedelta | None = None
+    kernel_ahead: timedelta | None = None
     hosts: tuple[HostClock, ...] = ()
 
     @property
     def is_kernel_right(self) -> bool:
         """Return whether the kernel clock is synchronised and agrees with ours."""
-        return self.kernel is not None and abs(self.kernel) <= AGREEMENT
+        return self.kernel_ahead is not None and abs(self.kernel_ahead) <= AGREEMENT
 
     @property
     def agreeing(self) -> list[str]:
@@ -134,10 +134,10 @@ def _statements(now: datetime, evidence: Evidence) -> Iterator[str]:
         )
     if not evidence.hosts:
         yield "there is no host to ask over ssh"
-    if evidence.kernel is None:
+    if evidence.kernel_ahead is None:
         yield "the kernel clock is not synchronised"
     else:
-        yield f"the synchronised kernel clock says {now + evidence.kernel:{MOMENT}}"
+        yield f"the synchronised kernel clock says {now + evidence.kernel_ahead:{MOMENT}}"
 
 
 class ClockGuard:
@@ -152,7 +152,7 @@ class ClockGuard:
     ) -> None:
         self._now = now
         self._last_event = last_event
-        self._evidence = evidence or self.kernel
+        self._evidence = evidence or self.kernel_evidence
         self._started = time.monotonic()
 
     @property
@@ -160,10 +160,10 @@ class ClockGuard:
         """Return the time at this moment, which is later than `now` in a run that takes long."""
         return self._now + timedelta(seconds=round(time.monotonic() - self._started))
 
-    def kernel(self) -> Evidence:
+    def kernel_evidence(self) -> Evidence:
         """Return the evidence of the kernel clock."""
-        kernel = kernel_time()
-        return Evidence(kernel - self.present if kernel else None)
+        time_of_kernel = kernel_time()
+        return Evidence(time_of_kernel - self.present if time_of_kernel else None)
 
     @cached_property
     def verdict(self) -> ClockVerdict:

@@ -45,12 +45,12 @@ class Store(CaFiles, BuildFiles):
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the lock of the project; another run waits, and prints which process it waits for."""
-        with self.turn("run.lock", lambda holder: f"waiting for another run (process {holder}) to end"):
-            with self.turn("workers.lock"):
+        with self.hold_lock("run.lock", lambda holder: f"waiting for another run (process {holder}) to end"):
+            with self.hold_lock("workers.lock"):
                 pass  # a worker of a killed run may be in its last write while the kernel ends it
             yield
 
-    def join_run(self) -> bool:
+    def join_current_run(self) -> bool:
         """Keep the next run waiting while this process, a worker of a run, exists.
 
         Returns False where the next run has started already, because the run of this worker was killed.
@@ -59,7 +59,7 @@ class Store(CaFiles, BuildFiles):
         return locks.hold_shared(self.ca / ".workers.lock")
 
     @contextmanager
-    def turn(
+    def hold_lock(
         self, name: str, waiting: Callable[[str], str] | None = None, *, within: Path | None = None
     ) -> Iterator[None]:
         """Hold one of the project's locks, a file in `ca/` or in the folder `within`, as `locks.held` does."""

@@ -13,7 +13,7 @@ class RunState:
     requested: frozenset[str] = frozenset()  # tasks named on the command line of doit
     verified: set[bytes] = field(default_factory=set)  # SHA-256 of PEM bundles and CRLs whose signature was verified
 
-    def request(self, tasks: Iterable[str]) -> None:
+    def select(self, tasks: Iterable[str]) -> None:
         """Record which tasks were named on the command line of doit."""
         self.requested = frozenset(tasks)
 

@@ -99,7 +99,7 @@ class Passphrases:
         """
         if configured := self.named(name):
             return configured.value
-        with self._layout.turn("secrets.lock"):
+        with self._layout.hold_lock("secrets.lock"):
             stored = self.stored()
             if name not in stored:
                 fault = self.fault([path.parent.name for path in self._keys()])
@@ -148,7 +148,7 @@ class Passphrases:
 
     def save(self, changes: Mapping[str, str | None]) -> None:
         """Write passphrases into the secrets file, and remove those that are None, in one rename."""
-        with self._layout.turn("secrets.lock"):
+        with self._layout.hold_lock("secrets.lock"):
             self._save(changes)
 
     def _save(self, changes: Mapping[str, str | None]) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -70,3 +72,32 @@ def test_the_files_of_a_leaf_without_a_certificate_are_not_damaged(home: Home) -
     (damage,) = leaf_files.damaged_files(project.store, project.authorities, LEAF)
     assert (damage.code, dict(damage.data)) == (Why.DAMAGED, {"file": "tls.pem"})
     project.close(run_succeeded=False)
+
+
+@pytest.mark.parametrize("renamed", range(4))
+def test_a_renewal_that_is_killed_between_its_files_leaves_none_beside_them(home: Home, renamed: int) -> None:
+    """The chain of a renewed certificate is the same: the next run has no reason to write it again."""
+    home.doit()
+    child = os.fork()
+    if child == 0:
+        _die_after(renamed)
+        home.doit("cert:media", days=61)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert list(home.path.glob("build/certs/media/.*.new"))
+    home.doit(days=61)
+    assert list(home.path.rglob(".*.new")) == []
+
+
+def _die_after(renamed: int) -> None:
+    """Kill this process when it has renamed so many files of a leaf and begins to rename another one."""
+    replace, left = os.replace, [renamed]
+
+    def die(source: Any, target: Any) -> None:
+        if "certs/media" in str(target):
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+        replace(source, target)
+
+    os.replace = die

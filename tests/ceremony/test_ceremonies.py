@@ -206,7 +206,7 @@ def test_a_project_may_own_what_ceremonies_try_in_vain(fresh: Home, old: str, ne
 def test_doit_asks_for_the_next_generation_in_time_and_says_who_holds_it_by_when(real: RealHome) -> None:
     assert "ceremony:request" not in real.doit(days=489).made
     made = real.doit(days=490).made["ceremony:request"]
-    assert made.startswith("for client-2: client-1 can issue certificates of full length until 2028-05-26")
+    assert made.startswith("for client-2: client-1 can issue certificates of full lifetime until 2028-05-26")
     (note,) = [one for one in forecast.required_actions(real.project(490), real.plan(490)) if one.subject == "ceremony"]
     assert note.text.startswith("a root ceremony is due by 2028-05-26, for the root's owner and a witness: client-2")
     (waiting,) = ceremony_archive.open_requests(real.project(490).store)
@@ -697,7 +697,7 @@ def test_an_aging_root_is_succeeded_by_date_with_both_intermediates(real: RealHo
     day = 3650 - 730 - 2700
     assert "ceremony:request" not in real.doit(days=day - 1).made
     assert (
-        "for root-2: root-1 can certify intermediates of full length until"
+        "for root-2: root-1 can certify intermediates of full lifetime until"
         in (real.doit(days=day).made["ceremony:request"])
     )
     (waiting,) = ceremony_archive.open_requests(real.project(day).store)

@@ -360,12 +360,12 @@ def test_a_run_waits_for_workers_of_the_run_before(tmp_path: Path) -> None:
     with place.lock():
         assert {path.name for path in place.ca.iterdir()} == {".run.lock", ".workers.lock"}
         assert not locks.hold_shared(place.ca / ".run.lock")
-    with place.turn("workers.lock"):
-        assert not place.join_run(), "the next run began: this worker belongs to none"
+    with place.hold_lock("workers.lock"):
+        assert not place.join_current_run(), "the next run began: this worker belongs to none"
     (place.ca / ".workers.lock").unlink()
     (place.ca / ".run.lock").unlink()
     place.ca.rmdir()
-    assert place.join_run()
+    assert place.join_current_run()
     assert filesystem.mode_of(place.ca) == 0o700
     assert locks.hold_shared(place.ca / ".run.lock")
     assert filesystem.mode_of(place.ca) == 0o700

@@ -127,7 +127,7 @@ def test_notes_and_status_say_who_must_hold_a_ceremony_and_by_when(years: Years,
     years.run(ASKED - 1)
     (note,) = years.run(ASKED).data["notes"]
     assert note["text"].startswith("a root ceremony is due by 2028-05-26, for the root's owner and a witness: ")
-    assert "client-2 (client-1 can issue certificates of full length until 2028-05-26)" in note["text"]
+    assert "client-2 (client-1 can issue certificates of full lifetime until 2028-05-26)" in note["text"]
     assert "ceremony.request" in note["remedy"]
     rows = {row.name: row for row in status_table.StatusTable(home.project(ASKED)).rows(home.plan(ASKED))}
     row = rows["authority:client-1"]

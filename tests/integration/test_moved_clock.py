@@ -82,7 +82,7 @@ def test_project_outside_the_sandbox_asks_for_its_next_ceremony(real: LiveRealHo
     assert "ceremony:request" in said
     assert said.endswith(f"; 1 action required: see PKI_HOME={real.path} ./run invoke plan\n"), said
     request = real.read("ca/ceremonies/0002/request.yaml").decode()
-    assert "client-2: client-1 can issue certificates of full length until " in request
+    assert "client-2: client-1 can issue certificates of full lifetime until " in request
     assert re.search(r"^\d+ tasks up to date .*; 1 action required", run(*DOIT, cwd=PROJECT, env=ahead))
     assert "a root ceremony is due by " in run(*INVOKE, "plan", cwd=PROJECT, env=ahead)
     assert re.search(

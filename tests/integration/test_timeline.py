@@ -86,7 +86,7 @@ def test_years_come_as_they_were_foretold(tmp_path: Path) -> None:
 
     found = foretell(home, 6)
     days, held = announced(found), {day_of(one.performed): one for one in found.ceremonies}
-    early = [event for event in found.wrong if day_of(event.at) <= LAST]
+    early = [event for event in found.problems if day_of(event.at) <= LAST]
     assert early == []
     assert sum(1 for one in held.values() if "root-2" in one.products) == 1
     for day in sorted(day for day in {*days, *held} if day <= LAST):

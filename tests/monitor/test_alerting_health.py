@@ -229,7 +229,7 @@ def test_a_wrong_passphrase_is_found_before_it_is_needed(home: Home) -> None:
 
 
 def test_a_ceremony_gets_more_urgent_as_its_day_comes(real: Home) -> None:
-    """client-1 is usable for 490 days, and can issue certificates of full length for 550."""
+    """client-1 is usable for 490 days, and can issue certificates of full lifetime for 550."""
     levels = [level_of(real, "ceremony", days) for days in (489, 490, 521, 544)]
     assert levels == ["ok", "notice", "warning", "critical"]
     found = checked(real, 521)["ceremony"]

@@ -42,7 +42,7 @@ def days_of(found: Timeline, what: str) -> list[int]:
 
 
 def wrong(found: Timeline) -> list[str]:
-    return [f"{event.at:%Y-%m-%d} {event.subject}: {event.text}" for event in found.wrong]
+    return [f"{event.at:%Y-%m-%d} {event.subject}: {event.text}" for event in found.problems]
 
 
 def entries(home: Home) -> dict[str, str]:
@@ -149,7 +149,7 @@ def test_missing_rung_of_a_root_is_a_day_without_a_valid_crl(real: RealHome) -> 
     end = first.next_update_utc
     assert end is not None
     found = foretell(real, 2, held=False)
-    (gap,) = (event for event in found.wrong if event.what == "gap" and event.subject == "crl:root-1")
+    (gap,) = (event for event in found.problems if event.what == "gap" and event.subject == "crl:root-1")
     assert gap.at == end
     assert second.next_update_utc is not None
     assert second.next_update_utc > end
@@ -194,7 +194,7 @@ def test_no_ceremony_is_supposed_on_a_holiday(real: RealHome, holidays: str, hel
     found = foretell(real, 2)
     one = found.ceremonies[0]
     assert ((one.performed - START).days, one.remark) == (held, remark)
-    assert [event.text for event in found.wrong if event.what == "holiday"] == ([remark] if remark else [])
+    assert [event.text for event in found.problems if event.what == "holiday"] == ([remark] if remark else [])
 
 
 def test_open_request_keeps_its_date(real: RealHome) -> None:
@@ -255,7 +255,7 @@ def test_problems_come_first_and_then_year_after_year(real: RealHome, invoke: In
 
 def test_json_says_the_same_in_full(home: Home, invoke: Invoke) -> None:
     found = json.loads(invoke(home, "timeline", "--years", "1", "--json").out)
-    assert (found["from"], found["wrong"]) == ("2026-11-23T06:00:00Z", 0)
+    assert (found["from"], found["problems"]) == ("2026-11-23T06:00:00Z", 0)
     assert found["renewals"]["media"][:2] == ["2027-01-22T06:00:00Z", "2027-03-23T06:00:00Z"]
     assert {"subject", "kind", "every", "next", "times", "until"} == found["rhythms"][0].keys()
 

@@ -119,7 +119,7 @@ def test_a_forked_process_holds_no_lock_of_the_one_that_forked_it(tmp_path: Path
 
 def test_a_run_waits_for_a_worker_of_a_run_that_was_killed(tmp_path: Path) -> None:
     """The kernel ends it, but not at the very moment at which its parent ends."""
-    with forked(Store(tmp_path).join_run):
+    with forked(Store(tmp_path).join_current_run):
         assert not takes_the_lock(tmp_path)
     assert takes_the_lock(tmp_path)
 
@@ -133,12 +133,12 @@ def test_whoever_waits_for_a_ca_that_is_moved_aside_meanwhile_holds_the_new_one(
         return "waiting"
 
     def wait() -> None:
-        with Store(tmp_path).turn("run.lock", tell):
+        with Store(tmp_path).hold_lock("run.lock", tell):
             holds.set()
             done.wait(300)
 
     waiter = threading.Thread(target=wait)
-    with Store(tmp_path).turn("run.lock"):
+    with Store(tmp_path).hold_lock("run.lock"):
         waiter.start()
         assert waits.wait(300)
         (tmp_path / "ca").rename(tmp_path / "aside")
@@ -151,8 +151,8 @@ def test_whoever_waits_for_a_ca_that_is_moved_aside_meanwhile_holds_the_new_one(
 
 
 def test_a_worker_does_nothing_once_the_next_run_has_begun(tmp_path: Path) -> None:
-    with Store(tmp_path).turn("workers.lock"):
-        assert not Store(tmp_path).join_run()
+    with Store(tmp_path).hold_lock("workers.lock"):
+        assert not Store(tmp_path).join_current_run()
 
 
 def test_a_process_whose_parent_is_gone_ends_at_once() -> None:

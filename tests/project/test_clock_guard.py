@@ -24,7 +24,7 @@ from tests.support.projects import START, Ask, Home, two_hosts_agree
 __all__ = ["delivered", "delivered_once", "kind"]
 
 MINUTE, SECOND, NONE = timedelta(minutes=1), timedelta(seconds=1), timedelta()
-KERNEL = Evidence(kernel=NONE)
+KERNEL = Evidence(kernel_ahead=NONE)
 
 
 # -- the decision -----------------------------------------------------------------------------------------------------
@@ -57,16 +57,16 @@ def test_a_clock_is_in_doubt_more_than_180_days_after_the_last_event_or_two_hour
     [
         (Evidence(), False),
         (KERNEL, True),
-        (Evidence(kernel=5 * MINUTE), True),
-        (Evidence(kernel=-5 * MINUTE - SECOND), False),
+        (Evidence(kernel_ahead=5 * MINUTE), True),
+        (Evidence(kernel_ahead=-5 * MINUTE - SECOND), False),
         (hosts(None, None, None), False),
         (hosts(NONE), False),
         (hosts(NONE, None, 400 * DAY), False),
         (hosts(NONE, -400 * DAY, 5 * MINUTE), True),
         (hosts(NONE, 5 * MINUTE + SECOND), False),
         (hosts(-400 * DAY, -400 * DAY, -400 * DAY), False),
-        (hosts(NONE, kernel=-400 * DAY), False),
-        (hosts(-400 * DAY, -400 * DAY, kernel=NONE), True),
+        (hosts(NONE, kernel_ahead=-400 * DAY), False),
+        (hosts(-400 * DAY, -400 * DAY, kernel_ahead=NONE), True),
     ],
 )
 def test_two_hosts_or_a_synchronised_kernel_clock_confirm_a_clock_to_within_five_minutes(
@@ -79,13 +79,13 @@ def test_two_hosts_or_a_synchronised_kernel_clock_confirm_a_clock_to_within_five
 
 
 def test_a_refusal_says_what_clock_ledger_hosts_and_kernel_say_and_what_to_type() -> None:
-    refusal = ClockVerdict(START, START - 400 * DAY, hosts(-400 * DAY, None, kernel=None)).refusal
+    refusal = ClockVerdict(START, START - 400 * DAY, hosts(-400 * DAY, None, kernel_ahead=None)).refusal
     assert refusal.message == (
         "the clock says 2026-11-23 06:00 UTC, 400 days after the last event in the ledger, 2025-10-19 06:00; "
         "nothing is signed: host-0 says 2025-10-19 06:00; host-1 does not answer; the kernel clock is not synchronised"
     )
     assert refusal.hint.endswith(": ./run doit --clock-is-right")
-    alone = ClockVerdict(START, START - 400 * DAY, Evidence(kernel=HOUR)).refusal
+    alone = ClockVerdict(START, START - 400 * DAY, Evidence(kernel_ahead=HOUR)).refusal
     assert alone.message.endswith(
         "nothing is signed: there is no host to ask over ssh; the synchronised kernel clock says 2026-11-23 07:00"
     )
@@ -95,7 +95,7 @@ def test_a_refusal_says_what_clock_ledger_hosts_and_kernel_say_and_what_to_type(
 
 
 def one_agrees(_project: Project) -> Evidence:
-    return hosts(NONE, -400 * DAY, kernel=-400 * DAY)
+    return hosts(NONE, -400 * DAY, kernel_ahead=-400 * DAY)
 
 
 def signed(home: Home) -> dict[str, bytes]:

@@ -8,8 +8,8 @@ from pki.project.clock_guard import Evidence, HostClock
 from pki.project.project import Project
 
 
-def hosts(*ahead: timedelta | None, kernel: timedelta | None = None) -> Evidence:
-    return Evidence(kernel, tuple(HostClock(f"host-{n}", difference) for n, difference in enumerate(ahead)))
+def hosts(*ahead: timedelta | None, kernel_ahead: timedelta | None = None) -> Evidence:
+    return Evidence(kernel_ahead, tuple(HostClock(f"host-{n}", difference) for n, difference in enumerate(ahead)))
 
 
 def nobody(_project: Project) -> Evidence:

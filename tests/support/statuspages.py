@@ -178,14 +178,14 @@ def _ahead(today: date) -> Forecast:
         until=today + 1825 * DAY,
         events=(
             ForecastEvent(
-                today + 20 * DAY, "request", "ceremony", "doit prepares the request: client-2", is_wrong=False
+                today + 20 * DAY, "request", "ceremony", "doit prepares the request: client-2", is_problem=False
             ),
-            ForecastEvent(held, "ceremony", "ceremony", "client-2 is created; this day is assumed", is_wrong=False),
+            ForecastEvent(held, "ceremony", "ceremony", "client-2 is created; this day is assumed", is_problem=False),
             ForecastEvent(
-                held, "turn", "client-2", "becomes the issuer: 4 client certificates are issued again", is_wrong=False
+                held, "turn", "client-2", "becomes the issuer: 4 client certificates are issued again", is_problem=False
             ),
             ForecastEvent(
-                today + 230 * DAY, "gap", "crl:root-1", "no valid CRL: every client is refused", is_wrong=True
+                today + 230 * DAY, "gap", "crl:root-1", "no valid CRL: every client is refused", is_problem=True
             ),
         ),
         generations=(

@@ -63,7 +63,7 @@ class Fleet:
 
     def deliver(self, delivery: Delivery, now: datetime) -> list[Reason]:
         """Return what was done on a host. Raises PkiError, which is recorded by then."""
-        with self.store.turn("fleet"):  # other processes of this run wait, and then find their outcomes
+        with self.store.hold_lock("fleet"):  # other processes of this run wait, and then find their outcomes
             outcome = self._recorded(delivery.host)
             if outcome is None:
                 self._contact([delivery, *(other for other in self.waiting() if other.host != delivery.host)], now)
@@ -211,7 +211,7 @@ def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcom
         raise PkiError("was only checked, nothing was delivered", "run the playbook without --check")
     outcome = change.outcome(host_payload.contents, changed, verifications)
     outcome = replace(outcome, writable=writable_folders(answers))
-    return outcome.with_surplus(surplus_files(transport.host, answers)) if change.needs_surplus_list else outcome
+    return outcome.listing_also(surplus_files(transport.host, answers)) if change.needs_surplus_list else outcome
 
 
 def _fault(transport: Transport, endpoints: Iterable[Endpoint], result: Mapping[str, Any]) -> PkiError | None:

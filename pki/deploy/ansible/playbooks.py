@@ -30,7 +30,7 @@ from pki.deploy import (
 from pki.deploy.preflight import ReleaseContents
 from pki.deploy.protocol import batch_stream
 from pki.deploy.ssh import CONNECT_TIMEOUT, NO_FORWARDING, PROGRAM, Transport
-from pki.deploy.transaction import Change
+from pki.deploy.transaction import HostChange
 
 COLLECTION = "collections/ansible_collections/doit/pki/plugins"
 UTILS = "ansible_collections.doit.pki.plugins.plugin_utils"
@@ -93,7 +93,7 @@ PLAY = """\
 class HostPayload:
     """One checked release on its way to one host; `replaceable_crls` are the SHA-256 of CRL files that it may replace."""
 
-    change: Change
+    change: HostChange
     contents: ReleaseContents
     replaceable_crls: tuple[str, ...] = ()
 

@@ -47,7 +47,7 @@ class RunFindings:
 def send_alerts(store: Store, addresses: Addresses, findings: RunFindings, now: datetime) -> list[SentMessage]:
     """Send to every channel what is new to it, and save the notification history. Return the result of each message."""
     folder = store.notification_folder
-    with store.turn("alerts.lock", within=folder):
+    with store.hold_lock("alerts.lock", within=folder):
         history = NotificationHistory.load(folder, now)
         if history.is_resting:
             return []

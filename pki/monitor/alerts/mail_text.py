@@ -37,8 +37,8 @@ WHEN = (
     "doit sends a message when a finding is new, worse, closer to its deadline or solved, and one message every week."
 )
 KEEP = (
-    "Keep this message. If the ledger later has fewer events than that, or if the event with that number has another "
-    "hash, somebody changed the ledger or restored an old copy. To compare, type:"
+    "Keep this message. If the ledger later has fewer events than this message states, or if the event with that "
+    "number has another hash, somebody changed the ledger or restored an old copy. To compare, type:"
 )
 COMPARE = "./run invoke ledger.verify"
 PASSED = "checked in every run"

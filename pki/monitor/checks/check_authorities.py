@@ -60,8 +60,8 @@ def check_authorities(context: CheckContext) -> Iterator[Finding]:
         yield Finding(ArtifactId("authority", root.name), level, text, remedy, until=expiry)
     signing = [generation for name in AUTHORITIES if (generation := project.authorities.issuing(name))]
     if signing:
-        first = min(signing, key=lambda generation: needs.signs_until(project.authorities, generation))
-        until = needs.signs_until(project.authorities, first)
+        first = min(signing, key=lambda generation: needs.signing_period_end(project.authorities, generation))
+        until = needs.signing_period_end(project.authorities, first)
         requested = "no ceremony is requested before" if until > project.now else "a ceremony is requested since"
         text = f"{', '.join(generation.name for generation in signing)}; {requested} {until:%Y-%m-%d} ({first.name})"
         yield Finding("authorities", Level.OK, text)

@@ -60,7 +60,7 @@ def check_clock(context: CheckContext) -> Iterator[Finding]:
     elif verdict.last:
         yield Finding("clock", Level.OK, "agrees with the last event in the ledger")
     else:
-        yield Finding("clock", Level.OK, "not compared: the ledger had no event before")
+        yield Finding("clock", Level.OK, "nothing to compare it with: the ledger had no event before this run")
 
 
 class _LedgerHead(NamedTuple):

@@ -73,7 +73,7 @@ def others(checked: CheckedProject) -> Samples:
 def _authorities(checked: CheckedProject) -> Samples:
     """Return the dates of every live generation, and the end of the signing period of those that sign now."""
     project, begins, ends = checked.project, dict[Labels, float](), dict[Labels, float]()
-    signs_until = dict[Labels, float]()
+    signing_period_end = dict[Labels, float]()
     for authority in AUTHORITIES:
         signing = project.authorities.issuing(authority)
         for name in project.authorities.live(authority):
@@ -81,7 +81,16 @@ def _authorities(checked: CheckedProject) -> Samples:
                 begins[name, authority] = generation.not_before.timestamp()
                 ends[name, authority] = generation.not_after.timestamp()
         if signing:
-            signs_until[signing.name, authority] = needs.signs_until(project.authorities, signing).timestamp()
+            signing_period_end[signing.name, authority] = needs.signing_period_end(
+                project.authorities, signing
+            ).timestamp()
+    for authority in project.store.external_authorities():
+        for generation in filter(None, map(project.authorities.generation, project.authorities.live(authority))):
+            begins[generation.name, "external"] = generation.not_before.timestamp()
+            ends[generation.name, "external"] = generation.not_after.timestamp()
+        if newest := project.authorities.issuing(authority):
+            end_of_period = needs.signing_period_end(project.authorities, newest)
+            signing_period_end[newest.name, "external"] = end_of_period.timestamp()
     for name in map(GenerationName, project.inventory.authorities.adopted):
         if end := external_cas.expiry_of(project.authorities, name):
             ends[name, "adopted"] = end.timestamp()
@@ -93,7 +102,7 @@ def _authorities(checked: CheckedProject) -> Samples:
     return {
         "authority_not_before_timestamp_seconds": begins,
         "authority_not_after_timestamp_seconds": ends,
-        "authority_signs_until_timestamp_seconds": signs_until,
+        "authority_signs_until_timestamp_seconds": signing_period_end,
         "ceremony_by_timestamp_seconds": due,
     }
 

@@ -24,6 +24,7 @@ from pki.deploy.delivery import Delivery
 from pki.monitor import external_cas, probes, revocation_exposure, unverified_upstreams
 from pki.monitor.checks import check_authorities
 from pki.monitor.checks.check_context import LastRun
+from pki.monitor.external_authorities import ExternalAuthorities
 from pki.monitor.unseen_services import unseen_services
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
@@ -68,6 +69,7 @@ class StatusTable:
         artifacts = {artifact.id: artifact for artifact in plan.artifacts}
         for authority in AUTHORITIES:
             yield from _guarded(ArtifactId("authority", authority), partial(self._authority_rows, authority))
+        yield from _guarded("authority:external", self._external_rows)
         yield from _guarded("authority:adopted", self._adopted_rows)
         yield from _guarded("ceremony", self._requirement_rows)
         yield from _guarded("crls", partial(self._crl_rows, artifacts.values()))
@@ -89,7 +91,10 @@ class StatusTable:
             generation = self.project.authorities.generation(name)
             if generation is None:
                 continue
-            end, signs_until = generation.not_after, needs.signs_until(self.project.authorities, generation)
+            end, signing_period_end = (
+                generation.not_after,
+                needs.signing_period_end(self.project.authorities, generation),
+            )
             is_last = name == names[-1]
             if end < self.project.now:
                 state, text = "expired", f"expired on {end:%Y-%m-%d}"
@@ -100,9 +105,9 @@ class StatusTable:
                 yield TableRow(ArtifactId("authority", name), "blocked", self._left(end), text, "you")
                 continue
             elif is_last:
-                state = "due" if signs_until <= self.project.now else "ok"
-                full_length_until = needs.full_length_until(self.project.authorities, generation)
-                text = f"a successor is requested on {signs_until:%Y-%m-%d}, and must exist by {full_length_until:%Y-%m-%d}"
+                state = "due" if signing_period_end <= self.project.now else "ok"
+                full_lifetime_end = needs.full_lifetime_end(self.project.authorities, generation)
+                text = f"a successor is requested on {signing_period_end:%Y-%m-%d}, and must exist by {full_lifetime_end:%Y-%m-%d}"
             else:
                 state, text = "ok", f"trusted until it expires; {names[-1]} has replaced it"
             yield TableRow(ArtifactId("authority", name), state, self._left(end), text, self._ceremony())
@@ -172,6 +177,22 @@ class StatusTable:
             if artifact.id.kind == "crl":
                 size = sizes.get(artifact.id.name, "")
                 yield from _guarded(artifact.id, partial(self._crl_row, artifact, size))
+
+    def _external_rows(self) -> Iterator[TableRow]:
+        """Yield a row for each generation of an external authority, and for each that has none yet."""
+        authorities = self.project.authorities
+        existing = self.project.store.external_authorities()
+        for name in self.project.inventory.authorities.externals:
+            if name not in existing:
+                text = ExternalAuthorities(self.project).next_step(name)
+                waits = "needs a root ceremony" if authorities.has_new_request(name) else text
+                yield TableRow(ArtifactId("authority", name), "missing", "", waits, "you")
+        for generation_name in (generation for name in existing for generation in authorities.generations(name)):
+            generation = authorities.existing(generation_name)
+            state, text = ExternalAuthorities(self.project).state(generation)
+            yield TableRow(
+                ArtifactId("authority", generation_name), state, self._left(generation.not_after), text, "you"
+            )
 
     def _adopted_rows(self) -> Iterator[TableRow]:
         for name in self.project.inventory.authorities.adopted:

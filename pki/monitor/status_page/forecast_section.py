@@ -27,7 +27,7 @@ class ForecastEvent:
     what: str
     subject: str
     text: str
-    is_wrong: bool
+    is_problem: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def read_forecast(checked: CheckedProject) -> Forecast:
             "page ahead", _cache_key(checked), lambda: _planned(checked)
         )
     except PkiError as error:  # a damaged ledger, for example
-        return Forecast(today, (ForecastEvent(today, "unforeseen", "timeline", error.message, is_wrong=True),), ())
+        return Forecast(today, (ForecastEvent(today, "unforeseen", "timeline", error.message, is_problem=True),), ())
     days = [ForecastEvent(date.fromisoformat(day), *rest) for day, *rest in events]
     return Forecast(
         date.fromisoformat(until),
@@ -73,7 +73,7 @@ def read_forecast(checked: CheckedProject) -> Forecast:
 def files(checked: CheckedProject) -> list[str]:
     """Return the files that the forecast depends on, besides the ledger: pki.yaml, authorities, ceremony requests."""
     store = checked.project.store
-    return [str(store.home / "pki.yaml"), *authority_files(store)]
+    return [str(store.home / "pki.yaml"), *authority_files(checked.project.inventory, store)]
 
 
 def _cache_key(checked: CheckedProject) -> str:
@@ -95,12 +95,12 @@ def _planned(checked: CheckedProject) -> list[Any]:
 def _condensed(events: Sequence[Any]) -> Iterator[list[Any]]:
     """Yield the events that the page shows; those with the same text on one day as one."""
     shown = (event for event in events if event.what in SHOWN)
-    for (day, what, text, is_wrong), group in groupby(
-        shown, key=lambda event: (event.at, event.what, event.text, event.is_wrong)
+    for (day, what, text, is_problem), group in groupby(
+        shown, key=lambda event: (event.at, event.what, event.text, event.is_problem)
     ):
         names = [event.subject for event in group]
         subjects = ", ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"
-        yield [_text(day), what.value, subjects, text, is_wrong]
+        yield [_text(day), what.value, subjects, text, is_problem]
 
 
 def _text(moment: Any) -> str:

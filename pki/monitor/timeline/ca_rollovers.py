@@ -17,7 +17,7 @@ from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory
 from pki.monitor.timeline.planned_ceremonies import Ceremony, ceremonies, open_request_date
 from pki.monitor.timeline.planned_hierarchy import PlannedCa, PlannedHierarchy
-from pki.monitor.timeline.renewals import Turn
+from pki.monitor.timeline.renewals import IssuingPeriod
 from pki.monitor.timeline.runs import DAY, Runs
 from pki.project.layout import Store
 from pki.project.project import Project
@@ -47,14 +47,15 @@ class CrlGap(NamedTuple):
 class CaRollovers:
     """All rollovers up to `until`.
 
-    `turns` are the issuers of each authority in the order of time. `crl_gaps` are the times without a valid CRL of a root.
+    `issuing_periods` are the issuers of each authority in the order of time. `crl_gaps` are the times without a valid CRL
+    of a root.
     """
 
     hierarchy: PlannedHierarchy
     runs: Runs
     until: datetime
     ceremonies: list[Ceremony] = field(default_factory=list)
-    turns: dict[str, list[Turn]] = field(default_factory=dict)
+    issuing_periods: dict[str, list[IssuingPeriod]] = field(default_factory=dict)
     presigned_crls: list[PlannedPublication] = field(default_factory=list)
     crl_gaps: list[CrlGap] = field(default_factory=list)
 
@@ -64,7 +65,7 @@ class CaRollovers:
         rollovers = cls(PlannedHierarchy.of(project), runs, until)
         for authority in INTERMEDIATES:
             issuing = rollovers.hierarchy.issuing(authority)
-            rollovers.turns[authority] = [_turn(runs.now - DAY, issuing)] if issuing else []
+            rollovers.issuing_periods[authority] = [_issuing_period(runs.now - DAY, issuing)] if issuing else []
         since = runs.now
         waiting_since = partial(open_request_date, project.inventory, project.store, project.now, project.authorities)
         for ceremony, after in ceremonies(rollovers.hierarchy, runs, until, waiting_since):
@@ -74,18 +75,19 @@ class CaRollovers:
             rollovers._add_publications(since, ceremony.performed)
             since, rollovers.hierarchy = ceremony.performed, after
         rollovers._add_publications(since, until)
-        rollovers._add_turns()
+        rollovers._add_issuing_periods()
         rollovers._find_crl_gaps()
         return rollovers
 
     def generations(self) -> list[PlannedCa]:
         """Return the existing and the planned generations, by authority."""
-        return sorted(self.hierarchy.cas, key=lambda ca: AUTHORITIES.index(ca.authority))
+        order = [*AUTHORITIES, *self.hierarchy.inventory.authorities.externals]
+        return sorted(self.hierarchy.cas, key=lambda ca: order.index(ca.authority))
 
     # -- who issues --
 
-    def _add_turns(self) -> None:
-        """Add the turns of generations from ceremonies, and of chains that lose a cross-certificate."""
+    def _add_issuing_periods(self) -> None:
+        """Add the periods of generations from ceremonies, and of chains that lose a cross-certificate."""
         for authority in INTERMEDIATES:
             created = {
                 name: ceremony.performed
@@ -94,17 +96,19 @@ class CaRollovers:
                 if name.authority == authority
             }
             names = self.hierarchy.generations(authority)
-            later = [_turn(created[name], self.hierarchy.existing(name)) for name in names if name in created]
-            turns = sorted([*self.turns[authority], *later], key=_when)
-            # When a cross-certificate of its root expires during a turn, the leaves are issued again with a shorter chain.
-            shorter_chains = list[Turn]()
-            for turn, next_start in zip(turns, [*(later.at for later in turns[1:]), self.until], strict=True):
-                root = self.hierarchy.existing(turn.generation).root
+            later = [_issuing_period(created[name], self.hierarchy.existing(name)) for name in names if name in created]
+            issuing_periods = sorted([*self.issuing_periods[authority], *later], key=_when)
+            # When a cross-certificate of its root expires during a period, the leaves are issued again with a shorter chain.
+            shorter_chains = list[IssuingPeriod]()
+            for period, next_start in zip(
+                issuing_periods, [*(later.at for later in issuing_periods[1:]), self.until], strict=True
+            ):
+                root = self.hierarchy.existing(period.generation).root
                 for expiry in self.hierarchy.cross_ends.get(root, ()):
                     start = self.runs.at(expiry + SECOND)
-                    if turn.at < start < next_start:
-                        shorter_chains.append(Turn(start, turn.generation, turn.end))
-            self.turns[authority] = sorted([*turns, *shorter_chains], key=_when)
+                    if period.at < start < next_start:
+                        shorter_chains.append(IssuingPeriod(start, period.generation, period.ca_expiry))
+            self.issuing_periods[authority] = sorted([*issuing_periods, *shorter_chains], key=_when)
 
     # -- root CRLs --
 
@@ -151,9 +155,9 @@ def crl_rhythm(
         due = max(begins + rule.refresh, issued + SECOND)
 
 
-def _turn(at: datetime, ca: PlannedCa) -> Turn:
-    return Turn(at, ca.name, ca.not_after)
+def _issuing_period(at: datetime, ca: PlannedCa) -> IssuingPeriod:
+    return IssuingPeriod(at, ca.name, ca.not_after)
 
 
-def _when(turn: Turn) -> datetime:
-    return turn.at
+def _when(period: IssuingPeriod) -> datetime:
+    return period.at

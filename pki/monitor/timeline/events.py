@@ -34,13 +34,13 @@ YEAR = timedelta(days=365)
 
 @dataclass(frozen=True, slots=True)
 class TimelineEvent:
-    """An event that happens once. `is_wrong` marks a problem, such as a gap without a valid certificate."""
+    """An event that happens once. `is_problem` marks a problem, such as a gap without a valid certificate."""
 
     at: datetime
     what: EventKind
     subject: str
     text: str
-    is_wrong: bool = False
+    is_problem: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,9 @@ class Timeline:
     ceremonies: tuple[Ceremony, ...]
 
     @property
-    def wrong(self) -> tuple[TimelineEvent, ...]:
+    def problems(self) -> tuple[TimelineEvent, ...]:
         """Return the problems."""
-        return tuple(event for event in self.events if event.is_wrong)
+        return tuple(event for event in self.events if event.is_problem)
 
     def busiest(self) -> tuple[datetime, int, int] | None:
         """Return the day with most next renewals, their number, and the number of all; None for fewer than 10 leaves."""
@@ -117,7 +117,9 @@ def _renewals(
         dates = (current.not_before, current.not_after) if current else None
         kind = (leaf.authority, leaf.lifetime, leaf.renew_before, dates)
         if kind not in computed:
-            computed[kind] = renewals(leaf, current, rollovers.turns[leaf.authority], rollovers.runs, rollovers.until)
+            computed[kind] = renewals(
+                leaf, current, rollovers.issuing_periods[leaf.authority], rollovers.runs, rollovers.until
+            )
         leaves[leaf.name] = computed[kind]
     return leaves
 
@@ -176,7 +178,7 @@ def _presigned_events(store: Store, rollovers: CaRollovers) -> Iterator[Timeline
     for gap in rollovers.crl_gaps:
         end = f"until {gap.until:%Y-%m-%d}" if gap.until else "and nothing planned ends this"
         text = f"no valid CRL, {end}: every client is refused"
-        yield TimelineEvent(gap.since, EventKind.GAP, ArtifactId("crl", gap.root), text, is_wrong=True)
+        yield TimelineEvent(gap.since, EventKind.GAP, ArtifactId("crl", gap.root), text, is_problem=True)
 
 
 # -- ceremonies and ends ----------------------------------------------------------------------------------------------
@@ -193,17 +195,17 @@ def _ceremony_events(rollovers: CaRollovers, *, with_ceremonies: bool) -> Iterat
             who = "doit performs it (sandbox)" if ceremony.by_doit else "this day is assumed"
             yield TimelineEvent(ceremony.performed, EventKind.CEREMONY, "ceremony", f"{created}; {who}")
         if ceremony.remark:
-            yield TimelineEvent(ceremony.performed, EventKind.HOLIDAY, "ceremony", ceremony.remark, is_wrong=True)
+            yield TimelineEvent(ceremony.performed, EventKind.HOLIDAY, "ceremony", ceremony.remark, is_problem=True)
 
 
 def _takeover_events(plan: Plan, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
     """Yield each moment at which the leaves of an authority get another issuer, or a shorter chain."""
-    for authority, turns in rollovers.turns.items():
+    for authority, issuing_periods in rollovers.issuing_periods.items():
         leaves = [leaf for leaf in plan.leaves.values() if leaf.authority == authority]
-        for previous, turn in zip([None, *turns], turns, strict=False):
-            if turn.at < rollovers.runs.now or not leaves:
+        for previous, period in zip([None, *issuing_periods], issuing_periods, strict=False):
+            if period.at < rollovers.runs.now or not leaves:
                 continue
-            is_same_issuer = previous is not None and previous.generation == turn.generation
+            is_same_issuer = previous is not None and previous.generation == period.generation
             why = "its chain no longer needs the older root" if is_same_issuer else "becomes the issuer"
             count = f"{len(leaves)} {authority} certificate{'s' if len(leaves) > 1 else ''}"
             install = (
@@ -211,7 +213,7 @@ def _takeover_events(plan: Plan, rollovers: CaRollovers) -> Iterator[TimelineEve
             )
             verb = "are" if len(leaves) > 1 else "is"
             text = f"{why}: {count} {verb} issued again{install}"
-            yield TimelineEvent(rollovers.runs.at(turn.at), EventKind.TAKEOVER, turn.generation, text)
+            yield TimelineEvent(rollovers.runs.at(period.at), EventKind.TAKEOVER, period.generation, text)
 
 
 def _clients(leaves: Iterable[Leaf]) -> str:
@@ -232,7 +234,7 @@ def _end_events(rollovers: CaRollovers) -> Iterator[TimelineEvent]:
             if generation.name.is_root:
                 text = "expiry: devices that trust no other root will trust no service"
             newest = [ca for ca in rollovers.generations() if ca.authority == generation.authority][-1]
-            yield TimelineEvent(end, EventKind.EXPIRY, generation.name, text, is_wrong=generation is newest)
+            yield TimelineEvent(end, EventKind.EXPIRY, generation.name, text, is_problem=generation is newest)
 
 
 # -- problems ---------------------------------------------------------------------------------------------------------
@@ -243,11 +245,11 @@ def _problem_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[Timelin
         for at, end in planned.short:
             (valid_for, lifetime), unit = in_common_unit(end - at, plan.leaves[name].lifetime)
             text = f"limited by its authority: valid for {f'{valid_for} of {lifetime} {unit}'.rstrip()}, until {end:%Y-%m-%d}"
-            yield TimelineEvent(at, EventKind.SHORT_VALIDITY, ArtifactId("cert", name), text, is_wrong=True)
+            yield TimelineEvent(at, EventKind.SHORT_VALIDITY, ArtifactId("cert", name), text, is_problem=True)
         for since, until in planned.gaps:
             end_of_gap = f"until {until:%Y-%m-%d}" if until else "and nothing planned ends this"
             yield TimelineEvent(
-                since, EventKind.GAP, ArtifactId("cert", name), f"no valid certificate, {end_of_gap}", is_wrong=True
+                since, EventKind.GAP, ArtifactId("cert", name), f"no valid certificate, {end_of_gap}", is_problem=True
             )
 
 
@@ -258,4 +260,4 @@ def _outlived_authority_events(revocations: Revocations, rollovers: CaRollovers)
         end = ca_expiries.get(issued.issuer)
         if issued.profile == "client" and not issued.revoked and end is not None and end < issued.not_after:
             text = f"is valid until {issued.not_after:%Y-%m-%d}, and {issued.issuer}, which issued it, only until then"
-            yield TimelineEvent(end, EventKind.GAP, issued.artifact, text, is_wrong=True)
+            yield TimelineEvent(end, EventKind.GAP, issued.artifact, text, is_problem=True)

@@ -99,10 +99,10 @@ def _is_requested(hierarchy: PlannedHierarchy) -> bool:
 
 def _thresholds(hierarchy: PlannedHierarchy) -> Iterator[datetime]:
     """Yield moments at which a ceremony may become necessary."""
-    for authority in AUTHORITIES:
+    for authority in (*AUTHORITIES, *hierarchy.inventory.authorities.externals):
         if issuing := hierarchy.issuing(authority):
-            yield needs.signs_until(hierarchy, issuing)
-            yield needs.signs_until(hierarchy, issuing) - COMPANION_PERIOD
+            yield needs.signing_period_end(hierarchy, issuing)
+            yield needs.signing_period_end(hierarchy, issuing) - COMPANION_PERIOD
     for root in hierarchy.generations("root"):
         if end := needs.series_end(hierarchy, root):
             yield end - needs.crl_series_lead_time(hierarchy)
