@@ -27,7 +27,8 @@ from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 from pki.project.secrets import Passphrases
 
-EXCLUDED = (".*.new", ".*.lock", "ledger.db", "ledger.db-*", LAST_BACKUP, LEDGER_HEAD, ALERTS)
+EXCLUDED = (".*.new", ".*.lock", "ledger.db", "ledger.db-*", "ledger-copy.db*", LAST_BACKUP, LEDGER_HEAD, ALERTS)
+LEDGER_COPY = "ca/ledger-copy.db"  # of a ledger in another database; ledger.restore reads it
 OTHER_FILES = ("README.md", ".gitignore", "templates", "requests")
 TRIES = 3
 
@@ -78,12 +79,13 @@ class BackupWriter:
         """
         check_target(self.project.inventory, self.project.store, self.project.ledger_view, target)
         files = self.snapshot()
-        ledger = files.get("ca/ledger.db")
-        head = ledger_head(ledger.data, "ca/ledger.db") if ledger else None
+        name = "ca/ledger.db" if "ca/ledger.db" in files else LEDGER_COPY
+        ledger = files.get(name)
+        head = ledger_head(ledger.data, name) if ledger else None
         about = {
             "at": instant(self.project.now),
             "organisation": self.project.inventory.organisation,
-            "ledger": head,
+            "ledger": head if name == "ca/ledger.db" else None,  # a restore completes only a ledger in ca/ledger.db
         }
         secrets = _secret_files(self.project.inventory, self.project.store)
         encrypted = age.encrypt(pack(files, {**about, "secrets": secrets}, self.project.now), passphrase)
@@ -91,7 +93,7 @@ class BackupWriter:
             staged.flush()
             written = filesystem.read(filesystem.temporary_path(target)) or b""
             read_back = unpack(age.decrypt(written, passphrase, str(target)), str(target)).files
-            is_ledger_intact = ledger is None or ledger_head(read_back["ca/ledger.db"].data, str(target)) == head
+            is_ledger_intact = ledger is None or ledger_head(read_back[name].data, str(target)) == head
             if read_back != files or not is_ledger_intact:
                 raise PkiError(f"{target}: does not read back as it was written", "check the disk that it is on")
             if target.exists():
@@ -133,26 +135,24 @@ class BackupWriter:
                 )
         if self.project.inventory.ledger == "sqlite" and (path := self.project.store.ca / "ledger.db").exists():
             files["ca/ledger.db"] = BackupFile(_ledger_copy(path), filesystem.SECRET)
+        if self.project.inventory.ledger != "sqlite" and self.project.ledger_view.has_ledger:
+            with tempfile.TemporaryDirectory() as scratch:
+                self.project.ledger.copy_to(Path(scratch))
+                files[LEDGER_COPY] = BackupFile((Path(scratch) / "ledger.db").read_bytes(), filesystem.SECRET)
         return files
 
 
 def _head_to_record(ledger_view: LedgerView, head: Mapping[str, object] | None) -> Mapping[str, object]:
-    """Return the head of the ledger for the record of the last backup, so that an older ledger is noticed.
-
-    A ledger in another database is not in the backup: its present head is recorded.
-    """
+    """Return the head of the ledger for the record of the last backup, so that an older ledger is noticed."""
     if not ledger_view.has_ledger:
         return {"ledger": head}
-    if head is None:
-        newest = ledger_view.ledger.head()
-        head = {"events": newest.seq, "head": newest.hash}
     return {"ledger": head, "revocations": ledger_view.ledger.counts().revocations}
 
 
 def _notes(inventory: Inventory, store: Store, passphrases: Passphrases, files: dict[str, BackupFile]) -> Iterator[str]:
     yield f"{len(files)} files, {sum(len(file.data) for file in files.values()) // 1024} KiB"
-    if inventory.ledger != "sqlite":
-        yield "the ledger is in a database and NOT in this file: dump it with the tools of that database"
+    if LEDGER_COPY in files:
+        yield f"with a copy of its ledger: {LEDGER_COPY}, for ./run invoke ledger.restore"
     elif "ca/ledger.db" not in files:
         yield "ca/ contains no ledger yet"
     for folder in _adopted(inventory):

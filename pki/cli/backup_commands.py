@@ -13,6 +13,7 @@ from pki.backup import lost_ledger
 from pki.backup import restore as restoring
 from pki.backup import write_backup as backing_up
 from pki.backup.restore import Restore, Restored
+from pki.backup.write_backup import LEDGER_COPY
 from pki.cli.decorator import command_with, home_of, now_of, passphrase_in, path_of, project_of
 from pki.cli.prompt import confirm
 from pki.common import filesystem, passphrase_strength
@@ -114,7 +115,10 @@ def _print_restored(screen: Screen, backup: Restore, restored: Restored) -> None
         screen.line(f"  revoked after the backup, and recovered from the ledger that was there: {serials}")
     for error in restored.unread:
         screen.note("ledger", f"{error.message}; no revocation is recovered from it", error.hint)
-    if backup.ledger is None:
+    if LEDGER_COPY in backup.archive.files:
+        screen.line("  its ledger is in a database; if that is lost, put the copy of the backup into an empty one:")
+        screen.line(f"  {run_for(backup.target)} invoke ledger.restore")
+    elif backup.ledger is None:
         screen.line("  the backup contains no ledger: restore its database with the tool of that database")
 
 

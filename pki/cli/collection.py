@@ -27,6 +27,7 @@ from pki.cli import (
     import_command,
     init_command,
     ledger_commands,
+    ledger_restore,
     recipe_commands,
     revoke_command,
     schedule_command,
@@ -53,7 +54,11 @@ COMMANDS = {
     "timeline": timeline_command.show_timeline,
 }
 GROUPS = {
-    "ledger": {**ledger_commands.TASKS, "import": import_command.import_records},
+    "ledger": {
+        **ledger_commands.TASKS,
+        "import": import_command.import_records,
+        "restore": ledger_restore.restore_database,
+    },
     "ca": {"change-passphrase": ca_commands.change_passphrase},
     "client": {**client_commands.TASKS, "export": client_export.export},
     "deploy": {

@@ -22,7 +22,7 @@ from pki.common import filesystem
 from pki.common.errors import NO_PROJECT, InventoryError, PkiError, from_bug, from_os_error
 from pki.common.terminal import discard_output, error_text
 from pki.pipeline.delivery_targets import clock_evidence
-from pki.project import version_change
+from pki.project import machine_guard, version_change
 from pki.project.clock_guard import Evidence
 from pki.project.project import Project
 
@@ -113,6 +113,7 @@ def held_project_of(context: Context) -> Iterator[Project]:
     unlocked.ledger_view.close()
     with unlocked.store.lock():
         project = project_of(context)  # opened again: another command may have changed it before the lock
+        machine_guard.guard_of(project.ledger_view, project.now).check()
         version_change.begin(project.store)
         try:
             yield project

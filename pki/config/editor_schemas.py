@@ -23,10 +23,11 @@ FOLDER = ".schema"  # hidden, and in git: an editor needs it in every clone of t
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 SECRET_NAMES = {  # pattern of the names in secrets.yaml → their description
     "^smtp$": "smtp",
+    "^ledger$": "ledger",
     r"^root-[1-9][0-9]*$": "root",
     r"^(server|client)-[1-9][0-9]*(\.new)?$": "intermediate",
     f"^({NOTIFY})$": "notify",
-    rf"^(?!(root|server|client|notify|smtp|backup)\b){AUTHORITY_NAME}(\.new)?$": "adopted",
+    rf"^(?!(root|server|client|notify|smtp|ledger|backup)\b){AUTHORITY_NAME}(\.new)?$": "adopted",
 }
 
 

@@ -26,7 +26,7 @@ ACCOUNT = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"
 SSH_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 DESTINATION = rf"{SSH_NAME}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*"
 NOTIFY = r"notify(-[a-z0-9]+)*"
-SECRET = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}"
+SECRET = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|ledger|{NOTIFY}"
 AUTHORITY_NAME = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
 PROBE_ROUTE = rf"none|direct|({ACCOUNT}@)?({SSH_NAME}|{IN_BRACKETS})(:[0-9]{{1,5}})?"
 TEXTFILE = r"(/[^/\s]+)+\.prom"
@@ -34,10 +34,13 @@ PROTOCOL = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}(/[A-Za-z0-9._+-]{1,32})?"
 UNSEEN: frozenset[str] = frozenset({"openvpn", "radius"})  # over UDP: this program cannot ask such servers
 CARRIES_HTTP = re.compile(r"(h2|h3|http|tls)([^a-z].*|c.*|s.*)?", re.IGNORECASE)
 BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
-EXPECTED_SECRETS = "expected file, root, server, client, a generation such as server-2, backup, smtp, notify-NAME, or an adopted authority"
+EXPECTED_SECRETS = "expected file, root, server, client, a generation such as server-2, backup, smtp, ledger, notify-NAME, or an adopted authority"
 # an adopted authority must not have one of these names: the project uses them
-RESERVED_NAMES = {"all", "authority", "backup", "bundle-client", "cert", "ceremony", "crl", "file", "host", "smtp"}
-DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
+RESERVED_NAMES = {
+    *("all", "authority", "backup", "bundle-client", "cert", "ceremony", "crl", "file", "host", "ledger", "smtp"),
+}
+LEDGER_IN_SECRETS = "postgresql"  # the secret `ledger` is the URL
+DATABASE = r"sqlite|postgresql|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 
 KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
 AuthorityKeyKind = Literal["ec-p256", "ec-p384", "rsa-3072", "rsa-4096"]
@@ -80,7 +83,15 @@ ProfileName = Literal["server", "client"]
 
 def _ledger_address(value: str) -> str:
     if not re.fullmatch(DATABASE, value):
-        raise ValueError("expected sqlite, or a SQLAlchemy URL such as postgresql+psycopg://user@host/name")
+        raise ValueError(
+            f"expected sqlite, {LEDGER_IN_SECRETS} with the URL in secrets, or a SQLAlchemy URL such as "
+            "postgresql+psycopg://user@host/name"
+        )
+    if re.search(r"://[^/?]*:[^/?@]*@|[?&](password|sslpassword)=", value):
+        raise ValueError(
+            f"contains a password, and pki.yaml is not secret; write ledger: {LEDGER_IN_SECRETS}, and the URL as the "
+            "secret ledger"
+        )
     return value
 
 

@@ -66,7 +66,7 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
             "secrets.yaml",
         ),
         "ledger": Key(
-            "Database of the ledger: sqlite (ca/ledger.db), or a SQLAlchemy URL.",
+            "Database of the ledger: sqlite (ca/ledger.db), postgresql (its URL is the secret ledger), or a SQLAlchemy URL without password.",
             "postgresql+psycopg://pki@db.lab.internal/pki",
         ),
         "authorities": Key(
@@ -341,6 +341,10 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
 }
 
 SECRETS_YAML: Mapping[str, Key] = {
+    "ledger": Key(
+        "URL of the ledger's database with its password, for `ledger: postgresql` in pki.yaml.",
+        "postgresql://pki:PASSWORD@db.lab.internal/pki?sslmode=verify-full",
+    ),
     "smtp": Key("Password of `alerts.email.user` at the mail server.", "correct horse battery staple"),
     "root": Key("Passphrase of a root key of the sandbox, such as root-1.", "correct horse battery staple"),
     "intermediate": Key(

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from pki.common.child_processes import LIBPQ_PASSWORD, removed_variable
 from pki.common.errors import LedgerError, from_os_error
@@ -126,6 +126,12 @@ class Database:
             yield db
         self.was_written = True
 
+    @contextmanager
+    def unrecorded(self) -> Iterator[Connection]:
+        """Run a transaction that adds no event: it changes which machine runs doit, or fills an empty ledger."""
+        with self._transaction() as db:
+            yield db
+
     def head_was_stored(self) -> None:
         """Note that the head of everything that was written is stored in `ca/`."""
         self.was_written = False
@@ -181,9 +187,13 @@ class Database:
     def _new_engine(self, url: str) -> Engine:
         try:
             engine = sql.create_engine(url, **self._arguments())
-        except (SQLAlchemyError, ImportError) as error:
+        except (SQLAlchemyError, ImportError, ValueError) as error:
+            is_driver_missing = isinstance(error, NoSuchModuleError | ImportError)
+            reason = (
+                str(error) if is_driver_missing else "is no URL of a database"
+            )  # SQLAlchemy's text quotes the password
             hint = "name a database whose driver is installed; for PostgreSQL: docs/how-to/postgresql.md"
-            raise LedgerError(f"pki.yaml: ledger: {error}", hint) from None
+            raise LedgerError(f"pki.yaml: ledger: {reason}", hint) from None
         if self.is_sqlite:
             sql.event.listen(engine, "connect", _durable if url == self._url and not self._is_read_only else _prepared)
             sql.event.listen(engine, "begin", _begin)

@@ -16,16 +16,18 @@ from pki.ledger.crl_queries import SqlCrlQueries
 from pki.ledger.database import Database
 from pki.ledger.event_log import SqlEventLog
 from pki.ledger.heads import write_head
+from pki.ledger.portable_copy import SqlPortableCopy
 from pki.ledger.recorder import SqlRecorder
 from pki.ledger.recovery import SqlRecovery
+from pki.ledger.runner_lease import SqlRunnerLease
 
 
-class SqlLedger(SqlRecorder, SqlCertificateQueries, SqlCrlQueries, SqlEventLog):
+class SqlLedger(SqlRecorder, SqlCertificateQueries, SqlCrlQueries, SqlEventLog, SqlRunnerLease, SqlPortableCopy):
     """The ledger of one project. It is opened at its first use, and once in each forked process.
 
     `address` is `sqlite` or a SQLAlchemy URL, `folder` is `ca/`. `guard` raises LedgerError if the ledger lost
     events: then nothing may be recorded, except by `recovery`. `before_writing` raises PkiError if the clock cannot be
-    trusted: then nothing at all may be recorded. `is_copy` opens a copy from a backup, in its own folder. `upgrades` says
+    trusted, or if another machine runs doit: then nothing at all may be recorded. `is_copy` opens a copy from a backup, in its own folder. `upgrades` says
     whether tables of an older version are upgraded as soon as the ledger is opened, or when something is recorded.
     """
 

@@ -22,8 +22,8 @@ head = sql.Table(
     sql.Column("hash", sql.Text, nullable=False),
     sql.Column("project", sql.Text, nullable=False, server_default=""),  # the identity of the project
 )
-# Reserved for writers on several machines: who may write (`holder`) until when, and a number that rises with each new
-# holder (`token`), so that a write of an earlier holder can be refused. Not used yet.
+# The machine that runs doit (`holder`), since when (`until`, whose name is older than its use), and how many machines did
+# so before (`token`). Used where several machines reach the ledger.
 lease = sql.Table(
     "lease",
     metadata,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -28,6 +29,7 @@ DECISIONS = (
     "root-accepted",
     "roots-permitted",
     "clock-confirmed",
+    "taken-over",
     ACCEPTED,
 )
 
@@ -40,7 +42,8 @@ RESTORE_FILE = (  # for a ledger that is unreadable or not trustworthy
     "restore ca/ledger.db from a backup (./run invoke restore FILE --to DIR), then: ./run invoke ledger.recover --all"
 )
 RESTORE_DATABASE = (
-    "restore the ledger's database from its newest dump; if there is none: ./run invoke ledger.accept-loss"
+    "restore the ledger's database from its newest dump, or from a backup: ./run invoke ledger.restore; "
+    "if there is none: ./run invoke ledger.accept-loss"
 )
 CHECK_DISK = f"ls -l {in_project('ca/ledger.db')}* and df -h {in_project('ca')}, then: ./run invoke ledger.verify"
 FILE_MISSING_TEXT = "ca/ledger.db: is missing, and with it the record of what was issued and revoked"
@@ -74,6 +77,13 @@ class LedgerCounts(NamedTuple):
 
     certificates: int
     revocations: int
+
+
+class Runner(NamedTuple):
+    """The machine that runs doit, "" if none did yet, and since when."""
+
+    machine: str
+    since: datetime
 
 
 class Pin(NamedTuple):
@@ -144,6 +154,7 @@ class Decision:
     - `pinned`, `unpinned`: a host (`deploy:HOST`) stays at the release whose digest is `detail`.
     - `ledger-accepted`: the loss of observed events was accepted; `detail` has the hash of each.
     - `clock-confirmed`: the clock was right although it was far from the last event; `detail` has both times.
+    - `taken-over`: another machine runs doit from now on; `detail` has both, each with the digest of its machine-id.
     - `restored`: the `project` was restored from a backup.
     - `root-accepted`: a host (`deploy:HOST`) may get a new root; `detail` is its SHA-256.
     - `roots-permitted`: a host was bootstrapped; `detail` is the SHA-256 of each root that it accepts, `none` or `any`.
@@ -315,6 +326,14 @@ class Ledger(Recorder, CertificateQueries, CrlQueries, EventLog, Protocol):
 
     @property
     def recovery(self) -> Recovery: ...
+
+    def runner(self) -> Runner: ...
+
+    def set_runner(self, machine: str, at: datetime) -> None: ...
+
+    def copy_to(self, folder: Path) -> None: ...
+
+    def load_from(self, folder: Path) -> None: ...
 
     def write_head(self) -> None: ...
 

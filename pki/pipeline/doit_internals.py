@@ -51,6 +51,16 @@ CLOCK_IS_RIGHT = {
 }
 
 
+TAKE_OVER = {
+    "name": "take_over",
+    "short": "",
+    "long": "take-over",
+    "type": bool,
+    "default": False,
+    "help": "let this machine run doit from now on, instead of the machine of the last run (ledger on PostgreSQL)",
+}
+
+
 class NoDatabaseCommand(Command):
     """A placeholder for the commands of doit that use its database, which this program does not have."""
 
@@ -67,12 +77,13 @@ class NoDatabaseCommand(Command):
 class RunCommand(Run):
     """The command `run` of doit.
 
-    In its configuration, `lock` locks the project and `confirm_clock` asks about the clock. Where the program is
+    In its configuration, `lock` locks the project, `confirm_clock` asks about the clock, and `take_over` makes this
+    machine the one that runs doit. Where the program is
     installed, doit uses this class for every dodo.py of the environment: without a `lock` it is doit's own command.
     """
 
     name = "run"
-    cmd_options = (*Run.cmd_options, CLOCK_IS_RIGHT)
+    cmd_options = (*Run.cmd_options, CLOCK_IS_RIGHT, TAKE_OVER)
 
     def execute(self, params: Any, args: Any) -> Any:
         """Run the tasks under the lock of the project."""
@@ -84,6 +95,8 @@ class RunCommand(Run):
             return super().execute(params, args)
         if params["clock_is_right"]:
             config["confirm_clock"]()
+        if params["take_over"]:
+            config["take_over"]()
         with config["lock"]():
             return super().execute(params, args)
 

@@ -36,6 +36,7 @@ from pki.pipeline.artifact import Artifact
 from pki.pipeline.doit_internals import Failed, NoFileChecks, artifact_task, group_task
 from pki.pipeline.plan import Plan
 from pki.pipeline.reporter import Monitor, Reporter
+from pki.project import machine_guard
 from pki.project.clock_guard import Evidence
 from pki.project.layout import Store
 from pki.project.project import Project
@@ -128,6 +129,7 @@ class DoitRun:
             "dep_file": str(home / "build" / ".doit.db"),
             "continue": True,
             "confirm_clock": self.confirm_clock,
+            "take_over": self.take_over,
             "lock": self.lock,
             "verbosity": 0,
             "reporter": self._reporter,
@@ -161,6 +163,8 @@ class DoitRun:
         try:
             self.project.roots.check()
             self.project.store.check_locks()
+            if self._may_change_files:
+                machine_guard.guard_of(self.project.ledger_view, self._now).check()
             self._list_new_templates()
             artifacts = self.plan.artifacts
         except InventoryError as error:
@@ -215,6 +219,24 @@ class DoitRun:
                 )
             except PkiError as error:
                 raise InvalidDodoFile(str(error)) from None
+            del self.project  # cached property: the project is opened again under the lock
+
+    def take_over(self) -> None:
+        """Let this machine run doit from now on.
+
+        Raises InvalidDodoFile, for which doit exits with status 3, if that cannot be recorded.
+        """
+        with suppress(PkiError):  # `tasks`, which is called next, reports why the project cannot be opened
+            self.project  # noqa: B018 - opens it
+        if "project" in vars(self):
+            try:
+                with self.project.store.lock():
+                    is_new = machine_guard.guard_of(self.project.ledger_view, self._now).take_over()
+                    self.project.ledger_view.close()
+            except PkiError as error:
+                raise InvalidDodoFile(_refusal(error)) from None
+            text = "this machine runs doit from now on; recorded in the ledger"
+            Screen().line(text if is_new else "no other machine runs doit; nothing to take over")
             del self.project  # cached property: the project is opened again under the lock
 
     def _nothing_was_done(self, error: PkiError, message: str) -> InvalidDodoFile:

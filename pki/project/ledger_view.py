@@ -28,15 +28,16 @@ T = TypeVar("T")
 class LedgerView:
     """The ledger of a project. What a run reads of the ledger is cached until the ledger changes.
 
-    The view calls `check_clock` before anything is recorded, and `check_roots` before a new ledger may be created. Both
-    raise PkiError. `authorities` returns the authorities, with which the guard compares the ledger. `upgrades` means that
+    The view calls `check_writing` before anything is recorded, `address` for the address of the database, and `check_roots` before a new ledger may be created. All
+    three raise PkiError. `authorities` returns the authorities, with which the guard compares the ledger. `upgrades` means that
     tables of an older version are upgraded when the ledger is opened, and not only when something is recorded.
     """
 
     inventory: Inventory
     store: Store
     cache: Cache
-    check_clock: Callable[[], None]
+    check_writing: Callable[[], None]
+    address: Callable[[], str]
     check_roots: Callable[[], None]
     authorities: Callable[[], Authorities]
     upgrades: bool = False
@@ -51,7 +52,7 @@ class LedgerView:
             self.check_roots()  # without a project id, opening the ledger creates a new one
         from pki.ledger.ledger import SqlLedger  # noqa: PLC0415 - SQLAlchemy takes longer to import than a run with nothing to do
 
-        return SqlLedger(self.inventory.ledger, self.store.ca, self.check, self.check_clock, upgrades=self.upgrades)
+        return SqlLedger(self.address(), self.store.ca, self.check, self.check_writing, upgrades=self.upgrades)
 
     @property
     def is_open(self) -> bool:

@@ -16,10 +16,12 @@ from pki.common.child_processes import LIBPQ_PASSWORD, remove_from_environment
 from pki.common.errors import LedgerError
 from pki.common.template_folders import TemplateFolders
 from pki.config import loader
+from pki.config.fields import LEDGER_IN_SECRETS
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Inventory
 from pki.ledger import last_seen
 from pki.ledger.types import Ledger
+from pki.project import machine_guard
 from pki.project.authorities import Authorities
 from pki.project.ca_keys import KeyRing
 from pki.project.clock_guard import ClockGuard, Evidence
@@ -31,7 +33,7 @@ from pki.project.project_templates import templates_of
 from pki.project.root_check import RootCheck
 from pki.project.run_state import RunState
 from pki.project.safe_directories import check_owner
-from pki.project.secrets import Passphrases
+from pki.project.secrets import Passphrases, ledger_url
 from pki.project.signing_keys import SigningKeys
 
 
@@ -99,6 +101,11 @@ class Project:
         evidence = partial(self.evidence, self) if self.evidence else None
         return ClockGuard(self.now, lambda: self.ledger_view.last_event(), evidence)  # noqa: PLW0108 - the view needs the clock
 
+    def _check_writing(self) -> None:
+        """Raise PkiError if nothing may be recorded because of the clock, or because another machine runs doit."""
+        self.clock.check()
+        machine_guard.guard_of(self.ledger_view, self.now).check_writing()
+
     @cached_property
     def templates(self) -> TemplateFolders:
         """Return the templates that the project uses: its own, and those of the program."""
@@ -121,7 +128,8 @@ class Project:
             self.inventory,
             self.store,
             self.cache,
-            self.clock.check,
+            self._check_writing,
+            self._ledger_address,
             lambda: self.roots.check(),  # noqa: PLW0108 - the roots need the authorities
             lambda: self.authorities,
             self.upgrades_ledger,
@@ -151,6 +159,12 @@ class Project:
     def signing_keys(self) -> SigningKeys:
         """Return the keys for signing, which clock and ledger guard."""
         return SigningKeys(self.authorities, self.keys, self.clock.check, self.ledger_view.check)
+
+    def _ledger_address(self) -> str:
+        """Return `sqlite` or the URL of the ledger's database. Raises PkiError if the secret with the URL is missing."""
+        if self.inventory.ledger != LEDGER_IN_SECRETS:
+            return self.inventory.ledger
+        return ledger_url(self.passphrases)
 
     def _recorded_certificates(self, authority: str) -> list[bytes]:
         """Return the certificates of an authority in the ledger, as PEM; none where it cannot be read."""

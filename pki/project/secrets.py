@@ -316,3 +316,24 @@ def _output(source: SecretSource, home: Path) -> bytes:
             "type the command yourself to see why",
         )
     return output
+
+
+def ledger_url(passphrases: Passphrases) -> str:
+    """Return the URL of the ledger's database, for the driver that this program supports. Raises PkiError.
+
+    The URL contains a password, so no message contains any part of it.
+    """
+    candidates = passphrases.candidates("ledger")
+    if not candidates:
+        raise PkiError(
+            "pki.yaml: ledger: postgresql: the secret ledger is missing",
+            f"write ledger: postgresql://USER:PASSWORD@HOST/NAME into {passphrases.source_of('ledger')}, "
+            "or name its source in pki.yaml: secrets: {ledger: {command: LINE}}",
+        )
+    url, source = candidates[0].value, candidates[0].source
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in {"postgresql", "postgres", "postgresql+psycopg"}:
+        raise PkiError(
+            f"{source}: the secret ledger is no URL of PostgreSQL", "expected postgresql://USER:PASSWORD@HOST/NAME"
+        )
+    return f"postgresql+psycopg://{rest}"

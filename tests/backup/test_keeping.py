@@ -25,6 +25,7 @@ from pki.authority import intermediate_passphrase
 from pki.backup import archive_format
 from pki.backup import restore as restoring
 from pki.backup import write_backup as backing_up
+from pki.backup.archive_format import ledger_head
 from pki.cli import backup_commands
 from pki.common import age, filesystem, passphrase_strength
 from pki.common.errors import PkiError
@@ -590,18 +591,22 @@ def test_project_whose_ledger_was_changed_is_not_backed_up_as_if_it_were_whole(
     assert not list(tmp_path.glob("*.age"))
 
 
-def test_database_of_its_own_is_said_not_to_be_in_the_backup(
+def test_a_copy_of_a_database_of_its_own_is_in_the_backup(
     home: Home, tmp_path: Path, invoke: Invoke, words: str
 ) -> None:
     shutil.copy(home.path / "ca/ledger.db", tmp_path / "elsewhere.db")
     home.edit("ledger: sqlite ", f"ledger: sqlite:///{tmp_path}/elsewhere.db ")
     said = invoke("backup", "--passphrase-file", words, home=home.path)
     assert said.status == 0, said.error
-    assert "NOT in this file: dump it with the tools of that database" in said.out
+    assert "with a copy of its ledger: ca/ledger-copy.db" in said.out
     found = packed(tmp_path / NAME)
     assert found.about["ledger"] is None
     assert "ca/ledger.db" not in found.files
-    assert "the backup contains no ledger" in invoke("restore", NAME, "--to", "new", "--passphrase-file", words).out
+    head = home.project().ledger.head()
+    assert ledger_head(found.files["ca/ledger-copy.db"].data, "copy") == {"events": head.seq, "head": head.hash}
+    restored = invoke("restore", NAME, "--to", "new", "--passphrase-file", words).out
+    assert "its ledger is in a database; if that is lost" in restored
+    assert "ledger.restore" in restored
 
 
 @pytest.mark.parametrize(

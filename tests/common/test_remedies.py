@@ -19,7 +19,7 @@ from tests.support.printed_commands import UNKNOWN, in_source, printed
 from tests.support.projects import PROJECT
 
 DOIT = {"list", "info"}
-OF_DOIT = {"--clock-is-right"}
+OF_DOIT = {"--clock-is-right", "--take-over"}
 PROGRAMS = {"pip": ["install", "--require-hashes", "-r"], "badkeys": ["--update-bl"]}
 COMMANDS = set(tasks.ns.task_names)
 KINDS = {
@@ -151,6 +151,7 @@ def test_a_command_that_can_be_typed_is_not_found(harmless: str) -> None:
 TYPED = {
     "doit": "cli/test_remedy_lab.py",
     "doit --clock-is-right": "cli/test_remedy_lab.py",
+    "doit --take-over": "integration/test_ledger_postgresql.py",
     "doit authority": "cli/test_remedy_lab.py",
     "doit crl": "cli/test_remedy_lab.py",
     "doit deploy": "integration/test_remedies_typed.py",
@@ -179,6 +180,7 @@ TYPED = {
     "ledger.accept-loss": "cli/test_remedy_lab.py",
     "ledger.import": "cli/test_remedy_lab.py",
     "ledger.list": "cli/test_remedy_lab.py",
+    "ledger.restore": "integration/test_ledger_postgresql.py",
     "ledger.recover": "cli/test_remedy_lab.py",
     "ledger.verify": "ledger/test_ledger.py",
     "renew": "cli/test_remedy_lab.py",

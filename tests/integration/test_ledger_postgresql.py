@@ -15,12 +15,15 @@ from sqlalchemy.engine import Engine
 from pki.ledger import last_seen
 from pki.ledger.ledger import SqlLedger
 from pki.ledger.types import FOREIGN, UNREADABLE
+from pki.monitor.report.run import Run
+from pki.project.machine_guard import VARIABLE
 from pki.project.project import Project
 from tests.integration import postgres
 from tests.integration.postgres import Postgres
 from tests.support import old_ledgers
+from tests.support.commands import said_by
 from tests.support.ledger_behaviour import LedgerBehaviour, Site
-from tests.support.projects import START, Home, bare_home
+from tests.support.projects import START, Home, bare_home, two_hosts_agree
 
 
 @dataclass(frozen=True)
@@ -218,3 +221,139 @@ def test_what_another_machine_records_while_we_look_is_not_taken_for_settled(
     monkeypatch.undo()
     assert "cert:client-admin" in site.home.doit(days=0.2).made
     assert issued.serial in site.listed()
+
+
+# -- one machine runs doit --------------------------------------------------------------------------------------------
+
+
+def test_a_run_on_another_machine_stops_until_it_takes_over(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "first")
+    server = site.base.server  # type: ignore[attr-defined]
+    server.sql(site.base.address, "update lease set holder = ''")  # type: ignore[attr-defined]
+    assert site.home.doit(days=0.1).status == 0
+    monkeypatch.setenv(VARIABLE, "second")
+    before = site.base.snapshot()
+    assert Run(site.home.path, site.home.moment(8), two_hosts_agree).main([]) == 3
+    for command in (("renew", "media"), ("revoke", "media", "--reason", "superseded", "--yes")):
+        refused = site.invoke(*command)
+        assert (refused.status, "./run doit --take-over" in refused.error) == (1, True), refused
+    assert "runs doit since" in site.invoke("plan").out
+    assert site.invoke("ledger.list").status == 0, "others may read"
+    assert site.base.snapshot() == before
+    assert site.home.doit("--take-over", days=8).status == 0
+    (decision,) = [entry for entry in site.home.project().ledger.decisions() if entry.decision == "taken-over"]
+    assert decision.artifact == "project"
+    assert site.home.doit(days=9).status == 0
+    monkeypatch.setenv(VARIABLE, "first")
+    assert Run(site.home.path, site.home.moment(10), two_hosts_agree).main([]) == 3
+
+
+# -- the URL is a secret ----------------------------------------------------------------------------------------------
+
+
+def test_the_url_and_its_password_come_from_secrets_and_are_in_no_file_of_the_build(site: Site) -> None:
+    base = site.base
+    assert isinstance(base, Database)
+    base.server.sql(base.address, "create role pki login password 'tr0ub4dor' superuser")
+    try:
+        url = base.address.replace("postgresql+psycopg://postgres@", "postgresql://pki:tr0ub4dor@")
+        assert url != base.address
+        site.home.edit(f'ledger: "{base.address}"', "ledger: postgresql")
+        missing = site.invoke("ledger.list").error
+        assert "the secret ledger is missing" in missing
+        assert "into secrets.yaml" in missing
+        secrets = site.home.path / "secrets.yaml"
+        secrets.write_text(f"{secrets.read_text()}ledger: {url}\n")
+        assert site.home.doit(days=0.1).made == {}
+        assert "cert:media" in site.home.doit(days=61).made
+        for path in site.home.path.rglob("*"):
+            if path.is_file() and path != secrets:
+                assert b"tr0ub4dor" not in path.read_bytes(), path
+        secrets.write_text(secrets.read_text().replace("postgresql://", "nonsense://"))
+        said = site.invoke("ledger.list")
+        assert "the secret ledger is no URL of PostgreSQL" in said.error
+        assert "tr0ub4dor" not in said.error + said.out
+        secrets.write_text(secrets.read_text().replace("nonsense://", "postgresql://").replace("@/", "@:x/"))
+        said = site.invoke("ledger.list")
+        assert said.status == 1
+        assert "tr0ub4dor" not in said.error + said.out
+    finally:
+        base.server.sql(base.address, "drop role pki")
+
+
+# -- the ledger in the backup -----------------------------------------------------------------------------------------
+
+
+def backup_of(site: Site) -> Path:
+    words = site.home.write("words", "correct horse battery staple lamp five\n")
+    target = site.home.path.parent / "b.age"
+    said = site.invoke("backup", str(target), "--passphrase-file", str(words))
+    assert said.status == 0, said
+    assert "with a copy of its ledger" in said.out
+    return target
+
+
+def restored(site: Site, archive: Path, folder: Path) -> Home:
+    words = site.home.path / "words"
+    said = site.invoke("restore", str(archive), "--to", str(folder), "--passphrase-file", str(words), "--yes")
+    assert said.status == 0, said
+    return Home(folder)
+
+
+def test_a_backup_brings_the_ledger_back_into_an_empty_database(site: Site, tmp_path: Path) -> None:
+    base = site.base
+    assert isinstance(base, Database)
+    assert site.invoke("revoke", "admin", "--reason", "key-compromise", "--yes").status in {0, 1, 2}
+    events = site.home.project().ledger.events()
+    assert any(event.kind == "revocation" for event in events)
+    archive = backup_of(site)
+    base.empty()
+    home = restored(site, archive, tmp_path / "new")
+    lost = said_by(site.capsys, "ledger.list", pki_home=str(home.path), pki_now=home.moment())
+    assert "ledger.restore" in lost.error
+    done = said_by(site.capsys, "ledger.restore", pki_home=str(home.path), pki_now=home.moment())
+    assert done.status == 0, done
+    assert f"{len(events)} events" in done.out
+    assert home.project().ledger.events() == events
+    assert not (home.path / "ca/ledger-copy.db").exists()
+    verified = said_by(site.capsys, "ledger.verify", pki_home=str(home.path), pki_now=home.moment())
+    assert verified.status == 0, verified
+    assert home.doit(days=0.1).status == 0
+    assert home.project(0.1).ledger.verify() == []
+
+
+def test_a_database_with_events_is_not_replaced_by_that_of_a_backup(site: Site, tmp_path: Path) -> None:
+    archive = backup_of(site)
+    home = restored(site, archive, tmp_path / "new")
+    before = site.base.snapshot()
+    refused = said_by(site.capsys, "ledger.restore", pki_home=str(home.path), pki_now=home.moment())
+    assert refused.status == 1
+    assert "events already; nothing was restored" in refused.error
+    assert site.base.snapshot() == before
+    assert (home.path / "ca/ledger-copy.db").exists()
+    assert home.doit(days=0.1).status == 0, "the database was not lost"
+
+
+def test_a_copy_that_is_not_there_is_said(site: Site) -> None:
+    refused = site.invoke("ledger.restore")
+    assert refused.status == 1
+    assert "ca/ledger-copy.db: is not there" in refused.error
+
+
+def test_an_account_that_can_only_read_lists_and_verifies_the_ledger_and_records_nothing(site: Site) -> None:
+    base = site.base
+    assert isinstance(base, Database)
+    grants = "grant usage on schema public to auditor; grant select on all tables in schema public to auditor"
+    base.server.sql(base.address, f"create role auditor login; {grants}")
+    try:
+        site.home.edit("postgresql+psycopg://postgres@", "postgresql+psycopg://auditor@")
+        before = site.base.snapshot()
+        for command in (("ledger.list",), ("ledger.verify",), ("explain", "media")):
+            said = site.invoke(*command)
+            assert said.status == 0, said
+        refused = site.invoke("revoke", "media", "--reason", "superseded", "--yes")
+        assert refused.status == 1
+        assert "permission denied" in refused.error
+        assert site.base.snapshot() == before
+    finally:
+        base.server.sql(base.address, "drop owned by auditor; drop role auditor")
