@@ -26,7 +26,8 @@ ACCOUNT = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"
 SSH_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 DESTINATION = rf"{SSH_NAME}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*"
 NOTIFY = r"notify(-[a-z0-9]+)*"
-SECRET = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}"
+PKCS12 = r"p12(-[a-z0-9][a-z0-9._-]{0,49})?"  # of every PKCS#12 file, or of that of one leaf
+SECRET = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}|{PKCS12}"
 ADOPTED_NAME = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
 PROBE_ROUTE = rf"none|direct|({ACCOUNT}@)?({SSH_NAME}|{IN_BRACKETS})(:[0-9]{{1,5}})?"
 TEXTFILE = r"(/[^/\s]+)+\.prom"
@@ -34,9 +35,21 @@ PROTOCOL = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}(/[A-Za-z0-9._+-]{1,32})?"
 UNSEEN: frozenset[str] = frozenset({"openvpn", "radius"})  # over UDP: this program cannot ask such servers
 CARRIES_HTTP = re.compile(r"(h2|h3|http|tls)([^a-z].*|c.*|s.*)?", re.IGNORECASE)
 BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
-EXPECTED_SECRETS = "expected file, root, server, client, a generation such as server-2, backup, smtp, notify-NAME, or an adopted authority"
+EXPECTED_SECRETS = "expected file, root, server, client, a generation such as server-2, backup, smtp, notify-NAME, p12, p12-LEAF, or an adopted authority"
 # an adopted authority must not have one of these names: the project uses them
-RESERVED_NAMES = {"all", "authority", "backup", "bundle-client", "cert", "ceremony", "crl", "file", "host", "smtp"}
+RESERVED_NAMES = {
+    "all",
+    "authority",
+    "backup",
+    "bundle-client",
+    "cert",
+    "ceremony",
+    "crl",
+    "file",
+    "host",
+    "p12",
+    "smtp",
+}
 DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 
 KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
@@ -178,7 +191,7 @@ def _adopted_folder(value: str) -> str:
 def _adopted_name(value: str) -> str:
     if not re.fullmatch(ADOPTED_NAME, value) or re.search(r"-[0-9]+$", value):
         raise ValueError("expected a name such as legacy: lower-case letters, digits and hyphens, no number at its end")
-    if value in RESERVED_NAMES or value.partition("-")[0] in {"root", "server", "client", "notify"}:
+    if value in RESERVED_NAMES or value.partition("-")[0] in {"root", "server", "client", "notify", "p12"}:
         raise ValueError(f"{value} is reserved; expected a name such as legacy")
     return value
 

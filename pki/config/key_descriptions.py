@@ -310,5 +310,6 @@ SECRETS_YAML: Mapping[str, Key] = {
         "one is generated",
     ),
     "notify": Key("Address, with its token, of a service that alerts.notify names.", "ntfys://ntfy.example/pki-alerts"),
+    "p12": Key("Passphrase of the PKCS#12 files of all leaves (p12), or of one leaf (p12-LEAF).", "k7mp-w3xq-hr4d"),
     "adopted": Key("Passphrase of the key of an adopted CA, such as legacy.", "correct horse battery staple"),
 }

@@ -14,7 +14,7 @@ from pki.config import service_rules
 from pki.config.authority_rules import AuthorityRules, CrlRule
 from pki.config.delivery_window import is_in_window
 from pki.config.error_messages import Fault, Place, did_you_mean, dotted_path
-from pki.config.fields import EXPECTED_SECRETS, SECRET, parse_jump_host
+from pki.config.fields import EXPECTED_SECRETS, PKCS12, SECRET, parse_jump_host
 from pki.config.ip_addresses import IpAddress
 from pki.config.leaf_certificates import (
     CANARY,
@@ -200,6 +200,10 @@ def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:
     for name in inventory.secrets.names:
         if not re.fullmatch(SECRET, name) and name not in adopted:
             yield ("secrets", name), EXPECTED_SECRETS
+    for name, source in inventory.secrets.named.items():
+        if re.fullmatch(PKCS12, name) and (source.prompt is not None or source.fd is not None):
+            text = f"{source.description} cannot be read by every run; expected file, command, credential or env"
+            yield ("secrets", name), text
 
 
 def _secret_file_faults(inventory: Inventory) -> Iterator[Fault]:

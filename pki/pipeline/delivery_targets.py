@@ -10,6 +10,7 @@ from functools import cached_property, partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki.authority.pkcs12_files import passphrase_of
 from pki.common import filesystem
 from pki.common.cache import digest_of
 from pki.common.errors import PkiError
@@ -62,6 +63,7 @@ class ReleaseChecks:
             is_revoked=partial(_is_revoked_for_hosts, self.desired),
             has_expired=self.has_expired,
             adopted_pem=b"".join(_adopted_certificates(project.inventory, project.authorities)),
+            pkcs12_passphrase=partial(passphrase_of, project.passphrases),
         )
 
     def compute_trust(self) -> Trust:

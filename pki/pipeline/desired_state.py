@@ -37,7 +37,7 @@ from pki.config.proxies import PROGRAMS
 from pki.deploy import managed_file_reader
 from pki.deploy.managed_files import CA_HOST, Library, ManagedFile, UnassignedFile
 from pki.deploy.release import ReleaseSpec, RenderedFiles, load, render_files
-from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles
+from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles, leaf_paths
 from pki.pipeline.cnf_certificates import request_leaves
 from pki.pipeline.permitted_leaves import has_clients, needs_ceremony, permitted_hosts
 from pki.pipeline.template_context import Generations, InventoryView, Revoked, TooLarge
@@ -312,7 +312,7 @@ class DesiredState:
     def _paths_of(self, artifact: str) -> list[str]:
         kind, name = ArtifactId.parse(artifact).parts
         if kind in LEAF_FILES and name in self.leaves:
-            return [self.project.store.leaf_file(self.leaves[name], LEAF_FILES[kind])]
+            return leaf_paths(self.project.store, kind, self.leaves[name])
         try:
             return [str(path) for _, path in self.artifact_files(artifact)]
         except PkiError:
