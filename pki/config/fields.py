@@ -30,6 +30,7 @@ PKCS12 = r"p12(-[a-z0-9][a-z0-9._-]{0,49})?"  # of every PKCS#12 file, or of tha
 SECRET = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}|{PKCS12}"
 ADOPTED_NAME = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
 PROBE_ROUTE = rf"none|direct|({ACCOUNT}@)?({SSH_NAME}|{IN_BRACKETS})(:[0-9]{{1,5}})?"
+RELOAD = r"(?=.{1,1000}$)\S(.*\S)?"  # what pki-apply.conf permits is one line
 TEXTFILE = r"(/[^/\s]+)+\.prom"
 PROTOCOL = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}(/[A-Za-z0-9._+-]{1,32})?"
 UNSEEN: frozenset[str] = frozenset({"openvpn", "radius"})  # over UDP: this program cannot ask such servers
@@ -291,6 +292,7 @@ SINGLE_OR_NONEMPTY_LIST = BeforeValidator(
 )
 
 
+Reload = Annotated[str, matching(RELOAD, "a command in one line, of at most 1000 characters"), json_pattern(RELOAD)]
 Account = Annotated[str, matching(ACCOUNT, "the name of an account"), json_pattern(ACCOUNT)]
 Destination = Annotated[str, AfterValidator(_destination), json_pattern(DESTINATION)]
 ProbeRoute = Annotated[str, AfterValidator(_probe_route), json_pattern(PROBE_ROUTE)]

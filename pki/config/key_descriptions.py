@@ -205,6 +205,11 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
         "proxy": Key(
             "Reverse proxy of the host, which selects the templates: nginx, haproxy, caddy, apache or traefik.", "nginx"
         ),
+        "reload": Key(
+            "Command on the host that reloads the proxy, for one in a container or without systemd; one line.",
+            "docker kill -s HUP proxy",
+            "that of the proxy, such as systemctl reload nginx",
+        ),
         "services": Key(
             "Services of the host by name; without `names`, the DNS name is that name and the first domain.",
             '{wiki: {upstream: "http://127.0.0.1:3000", access: mtls}}',

@@ -38,6 +38,7 @@ from pki.config.fields import (
     Proxy,
     PublishUrl,
     RelativeFile,
+    Reload,
     SourceFile,
     Speaks,
     TextFile,
@@ -172,7 +173,7 @@ class Host(StrictModel):
 
     With `scope: certificates`, only managed files with `deploy-artifact` are delivered. `trust` are the trust stores
     that the roots are installed in. Hosts of one `group` are never changed at the same time. `probe` is the route to its
-    services: a jump host, `direct`, or `none`. With `shared: true`, its certificates may have names that belong to
+    services: a jump host, `direct`, or `none`. `reload` is the command that reloads the proxy, where it is not the usual one. With `shared: true`, its certificates may have names that belong to
     another host. `request` is the file with the certificate request (CSR) of a device that keeps its own key.
     """
 
@@ -187,6 +188,7 @@ class Host(StrictModel):
     group: Slug | None = None
     probe: ProbeRoute | None = None
     proxy: Proxy | None = None
+    reload: Reload | None = None
     services: Annotated[dict[Slug, Service], EMPTY_OR_MAPPING] = {}
     names: Annotated[tuple[SubjectName, ...], SINGLE_OR_LIST] = ()
     shared: bool = False

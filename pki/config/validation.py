@@ -238,6 +238,11 @@ def _host_faults(inventory: Inventory, removed_places: set[Place]) -> Iterator[F
         yield from _window_faults(inventory, name)
         yield from _trust_faults(name, host)
         yield from _probe_faults(inventory, name)
+        if host.reload and not host.proxy:
+            yield (
+                ("hosts", name, "reload"),
+                "reloads the proxy, and this host has none: write proxy, or leave reload out",
+            )
         blocks = inventory.blocks(host.network)
         if not blocks and not {("networks",), ("networks", host.network)} & removed_places:
             defined = f"; defined: {', '.join(inventory.networks) or 'none'}"

@@ -33,7 +33,7 @@ from pki.config.leaf_certificates import (
 )
 from pki.config.model import Host, Leaf
 from pki.config.name_claims import Place
-from pki.config.proxies import PROGRAMS
+from pki.config.proxies import reload_of, validate_of
 from pki.deploy import managed_file_reader
 from pki.deploy.managed_files import CA_HOST, Library, ManagedFile, UnassignedFile
 from pki.deploy.release import ReleaseSpec, RenderedFiles, load, render_files
@@ -240,7 +240,8 @@ class DesiredState:
             "listens_on_ipv6": listens_on_ipv6(config, name),
             "port": host.port,
             "proxy": host.proxy or "",
-            "reload": PROGRAMS[host.proxy].reload if host.proxy else "",
+            "reload": reload_of(host),
+            "validate": validate_of(host),
         }
         levels: tuple[Access, ...] = ("tls", "mtls")
         leaf = {
