@@ -83,6 +83,9 @@ def _copy(home: Path, trial: Path, config: Inventory, tree: dict[str, Any]) -> N
         for name, rule in rules.items()
         if name not in config.authorities.adopted
     }
+    filesystem.write(
+        trial / "secrets.yaml", b"p12: throw-away\n", filesystem.SECRET
+    )  # of PKCS#12 files, if there are any
     filesystem.write(trial / "pki.yaml", yaml_text.dump({**tree, "sandbox": "true"}).encode())
 
 

@@ -26,6 +26,8 @@ HEADERS = {  # header → its meaning
     "deploy-mode": "permissions, octal; without it 0644, or 0600 if the content has a private key",
     "deploy-set": "folder of the target, if its files must change together: it becomes a link that is switched at once",
     "deploy-artifact": "artifact that is delivered byte for byte, instead of the body of the file",
+    "deploy-order": "`any`: the certificate of the key need not be the first one of a combined file; without it "
+    "`leaf-first`",
     CERTIFICATE: "`yes` or `no`: whether an OpenSSL request configuration declares a certificate; without it `yes` for `*.cnf`",
     "deploy-validate": "command on the host that must succeed with the new files; otherwise the host is rolled back",
     "deploy-reload": "command on the host after a change, once for each host",

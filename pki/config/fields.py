@@ -26,18 +26,33 @@ ACCOUNT = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"
 SSH_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 DESTINATION = rf"{SSH_NAME}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*"
 NOTIFY = r"notify(-[a-z0-9]+)*"
-SECRET = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|ledger|{NOTIFY}"
+PKCS12 = r"p12(-[a-z0-9][a-z0-9._-]{0,49})?"  # of every PKCS#12 file, or of that of one leaf
+SECRET = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|ledger|{NOTIFY}|{PKCS12}"
 AUTHORITY_NAME = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
 PROBE_ROUTE = rf"none|direct|({ACCOUNT}@)?({SSH_NAME}|{IN_BRACKETS})(:[0-9]{{1,5}})?"
+RELOAD = r"(?=.{1,1000}$)\S(.*\S)?"  # what pki-apply.conf permits is one line
 TEXTFILE = r"(/[^/\s]+)+\.prom"
 PROTOCOL = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}(/[A-Za-z0-9._+-]{1,32})?"
 UNSEEN: frozenset[str] = frozenset({"openvpn", "radius"})  # over UDP: this program cannot ask such servers
 CARRIES_HTTP = re.compile(r"(h2|h3|http|tls)([^a-z].*|c.*|s.*)?", re.IGNORECASE)
 BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
-EXPECTED_SECRETS = "expected file, root, server, client, a generation such as server-2, backup, smtp, ledger, notify-NAME, or an adopted authority"
+EXPECTED_SECRETS = "expected file, root, server, client, a generation such as server-2, backup, smtp, ledger, notify-NAME, p12, p12-LEAF, or an adopted authority"
 # an adopted authority must not have one of these names: the project uses them
 RESERVED_NAMES = {
-    *("all", "authority", "backup", "bundle-client", "cert", "ceremony", "crl", "file", "host", "ledger", "smtp"),
+    *(
+        "all",
+        "authority",
+        "backup",
+        "bundle-client",
+        "cert",
+        "ceremony",
+        "crl",
+        "file",
+        "host",
+        "ledger",
+        "p12",
+        "smtp",
+    ),
 }
 LEDGER_IN_SECRETS = "postgresql"  # the secret `ledger` is the URL
 DATABASE = r"sqlite|postgresql|[a-z0-9]+(\+[a-z0-9]+)?://.+"
@@ -204,7 +219,7 @@ def _adopted_folder(value: str) -> str:
 def _authority_name(value: str) -> str:
     if not re.fullmatch(AUTHORITY_NAME, value) or re.search(r"-[0-9]+$", value):
         raise ValueError("expected a name such as legacy: lower-case letters, digits and hyphens, no number at its end")
-    if value in RESERVED_NAMES or value.partition("-")[0] in {"root", "server", "client", "notify"}:
+    if value in RESERVED_NAMES or value.partition("-")[0] in {"root", "server", "client", "notify", "p12"}:
         raise ValueError(f"{value} is reserved; expected a name such as legacy")
     return value
 
@@ -304,6 +319,7 @@ SINGLE_OR_NONEMPTY_LIST = BeforeValidator(
 )
 
 
+Reload = Annotated[str, matching(RELOAD, "a command in one line, of at most 1000 characters"), json_pattern(RELOAD)]
 Account = Annotated[str, matching(ACCOUNT, "the name of an account"), json_pattern(ACCOUNT)]
 Destination = Annotated[str, AfterValidator(_destination), json_pattern(DESTINATION)]
 ProbeRoute = Annotated[str, AfterValidator(_probe_route), json_pattern(PROBE_ROUTE)]

@@ -200,7 +200,8 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
         ),
         "port": Key("TCP port on which the proxy accepts TLS.", "8443"),
         "deliver": Key(
-            "How files get to the host: ssh, local (this machine), folder (in build/hosts/), or none.", "ssh"
+            "How files get to the host: ssh, local (this machine), folder (in build/hosts/), none, or a `command` on this machine.",
+            "ssh",
         ),
         "ssh": Key("Account, port and name for ssh, where they are not in your ssh configuration.", "{user: deploy}"),
         "scope": Key(
@@ -220,6 +221,11 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
         "proxy": Key(
             "Reverse proxy of the host, which selects the templates: nginx, haproxy, caddy, apache or traefik.", "nginx"
         ),
+        "reload": Key(
+            "Command on the host that reloads the proxy, for one in a container or without systemd; one line.",
+            "docker kill -s HUP proxy",
+            "that of the proxy, such as systemctl reload nginx",
+        ),
         "services": Key(
             "Services of the host by name; without `names`, the DNS name is that name and the first domain.",
             '{wiki: {upstream: "http://127.0.0.1:3000", access: mtls}}',
@@ -232,6 +238,13 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
         "key": KEY,
         "rekey": REKEY,
         "request": REQUEST,
+    },
+    "DeliverCommand": {
+        "command": Key(
+            "Command on this machine, started without a shell once for each certificate of the host, as a deploy hook of "
+            "lego or certbot.",
+            "hooks/appliance https://10.0.0.9",
+        ),
     },
     "Ssh": {
         "user": Key("Account on the host.", "deploy", "that of the ssh configuration"),
@@ -353,5 +366,6 @@ SECRETS_YAML: Mapping[str, Key] = {
         "one is generated",
     ),
     "notify": Key("Address, with its token, of a service that alerts.notify names.", "ntfys://ntfy.example/pki-alerts"),
+    "p12": Key("Passphrase of the PKCS#12 files of all leaves (p12), or of one leaf (p12-LEAF).", "k7mp-w3xq-hr4d"),
     "adopted": Key("Passphrase of the key of an adopted CA, such as legacy.", "correct horse battery staple"),
 }

@@ -23,6 +23,7 @@ from pki.config.fields import (
     Access,
     Account,
     Batch,
+    CommandLine,
     DatabaseAddress,
     Deliver,
     Destination,
@@ -39,6 +40,7 @@ from pki.config.fields import (
     PublishUrl,
     RecipeName,
     RelativeFile,
+    Reload,
     SourceFile,
     Speaks,
     TextFile,
@@ -174,19 +176,25 @@ class Ssh(StrictModel):
     name: Destination | None = None
 
 
+class DeliverCommand(StrictModel):
+    """A command on this machine that brings the files of a host to where they are used."""
+
+    command: CommandLine
+
+
 class Host(StrictModel):
     """A host: how releases are delivered to it, its proxy and services, and the names in its certificates.
 
     With `scope: certificates`, only managed files with `deploy-artifact` are delivered. `trust` are the trust stores
     that the roots are installed in. Hosts of one `group` are never changed at the same time. `probe` is the route to its
-    services: a jump host, `direct`, or `none`. With `shared: true`, its certificates may have names that belong to
+    services: a jump host, `direct`, or `none`. `reload` is the command that reloads the proxy, where it is not the usual one. With `shared: true`, its certificates may have names that belong to
     another host. `request` is the file with the certificate request (CSR) of a device that keeps its own key.
     """
 
     network: Slug
     address: Addresses | None = None
     port: Annotated[int, Field(ge=1, le=65535)] = 443
-    deliver: Deliver = "folder"
+    deliver: Deliver | DeliverCommand = "folder"
     ssh: Ssh = Ssh()
     scope: Literal["config", "certificates"] = "config"
     trust: Annotated[tuple[TrustStore, ...], SINGLE_OR_NONEMPTY_LIST, Field(min_length=1)] = ("debian",)
@@ -194,6 +202,7 @@ class Host(StrictModel):
     group: Slug | None = None
     probe: ProbeRoute | None = None
     proxy: Proxy | None = None
+    reload: Reload | None = None
     services: Annotated[dict[Slug, Service], EMPTY_OR_MAPPING] = {}
     names: Annotated[tuple[SubjectName, ...], SINGLE_OR_LIST] = ()
     shared: bool = False
@@ -205,6 +214,11 @@ class Host(StrictModel):
     def addresses(self) -> tuple[IpAddress, ...]:
         """Return all addresses, in the order of pki.yaml; ssh connects to the first one."""
         return as_tuple(self.address)
+
+    @property
+    def transport(self) -> str:
+        """Return how files get to the host: folder, ssh, local, none or command."""
+        return "command" if isinstance(self.deliver, DeliverCommand) else self.deliver
 
     @property
     def is_probed(self) -> bool:
@@ -219,7 +233,7 @@ class Host(StrictModel):
         """Return whether a service is probed; one whose protocol cannot be asked from here never is."""
         if self.services[service].speaks in UNSEEN or self.probe == "none":
             return False
-        return self.probe is not None or (self.deliver in {"ssh", "local"} and self.serves(service))
+        return self.probe is not None or (self.transport in {"ssh", "local", "command"} and self.serves(service))
 
     @property
     def jump(self) -> str:

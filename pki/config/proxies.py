@@ -11,14 +11,15 @@ from datetime import timedelta
 
 from pki.common.durations import in_words
 from pki.config.fields import Proxy
-from pki.config.model import Inventory
+from pki.config.model import Host, Inventory
 
 
 @dataclass(frozen=True, slots=True)
 class ServerProgram:
     """The capabilities of one reverse proxy.
 
-    `unit`: its systemd unit, "" if it detects changes itself. `learns`: what it reads revocations from, "" for none.
+    `unit`: its systemd unit, "" if it detects changes itself. `validate`: the command that checks its configuration, "" for
+    none. `learns`: what it reads revocations from, "" for none.
     `is_dated`: whether that source expires, so that an old one ends access. `caveat`: what a revoked client can still do
     more than five minutes after a reload, "" for nothing. `largest_file`: the largest file that it serves, in bytes, 0
     for no limit. `has_patterns`: whether it can remove request headers by a pattern. `is_known`: false for a server of
@@ -26,6 +27,7 @@ class ServerProgram:
     """
 
     unit: str
+    validate: str = ""
     learns: str = "the CRL bundle"
     caveat: str = ""
     is_dated: bool = True
@@ -67,21 +69,42 @@ class ServerProgram:
 
 
 PROGRAMS: Mapping[Proxy, ServerProgram] = {
-    "nginx": ServerProgram("nginx"),
-    "haproxy": ServerProgram("haproxy", largest_file=15 * 1024),  # tune.bufsize without tune.maxrewrite
+    "nginx": ServerProgram("nginx", "nginx -t"),
+    "haproxy": ServerProgram(
+        "haproxy", "haproxy -c -f /etc/haproxy/haproxy.cfg", largest_file=15 * 1024
+    ),  # tune.bufsize without tune.maxrewrite
     "caddy": ServerProgram(
         "caddy",
+        "caddy validate --adapter caddyfile --config /etc/caddy/Caddyfile",
         learns="serial numbers in its configuration",
         caveat="open responses to a revoked client continue until they end or caddy is restarted",
         is_dated=False,
     ),
     "apache": ServerProgram(
-        "apache2", caveat="open connections of a revoked client stay open until apache2 is restarted"
+        "apache2",
+        "apache2ctl configtest",
+        caveat="open connections of a revoked client stay open until apache2 is restarted",
     ),
     "traefik": ServerProgram(
         "", learns="", caveat="traefik reads no CRLs", is_dated=False, serves_files=False, has_patterns=False
     ),
 }
+
+
+def reload_of(host: Host) -> str:
+    """Return the command that reloads the proxy of a host: that of pki.yaml, else the usual one; "" for none."""
+    return host.reload or (PROGRAMS[host.proxy].reload if host.proxy else "")
+
+
+def validate_of(host: Host) -> str:
+    """Return the command that checks the configuration of a host's proxy; "" for none.
+
+    With `reload` in pki.yaml the proxy may be in a container. The command then checks only where the program is
+    installed.
+    """
+    validate = PROGRAMS[host.proxy].validate if host.proxy else ""
+    program = validate.partition(" ")[0]
+    return f"! command -v {program} >/dev/null || {validate}" if validate and host.reload else validate
 
 
 def largest_published(config: Inventory) -> int:

@@ -14,7 +14,7 @@ from pki.config import client_rules, service_rules
 from pki.config.authority_rules import AuthorityRules, CrlRule
 from pki.config.delivery_window import is_in_window
 from pki.config.error_messages import Fault, Place, did_you_mean, dotted_path
-from pki.config.fields import EXPECTED_SECRETS, SECRET, parse_jump_host
+from pki.config.fields import EXPECTED_SECRETS, PKCS12, SECRET, parse_jump_host
 from pki.config.identifiers import OWN_FOLDERS
 from pki.config.ip_addresses import IpAddress
 from pki.config.leaf_certificates import (
@@ -193,6 +193,10 @@ def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:
     for name in inventory.secrets.names:
         if not re.fullmatch(SECRET, name) and name not in adopted:
             yield ("secrets", name), EXPECTED_SECRETS
+    for name, source in inventory.secrets.named.items():
+        if re.fullmatch(PKCS12, name) and (source.prompt is not None or source.fd is not None):
+            text = f"{source.description} cannot be read by every run; expected file, command, credential or env"
+            yield ("secrets", name), text
 
 
 def _external_faults(authorities: AuthorityRules) -> Iterator[Fault]:
@@ -247,6 +251,11 @@ def _host_faults(inventory: Inventory, removed_places: set[Place]) -> Iterator[F
         yield from _window_faults(inventory, name)
         yield from _trust_faults(name, host)
         yield from _probe_faults(inventory, name)
+        if host.reload and not host.proxy:
+            yield (
+                ("hosts", name, "reload"),
+                "reloads the proxy, and this host has none: write proxy, or leave reload out",
+            )
         blocks = inventory.blocks(host.network)
         if not blocks and not {("networks",), ("networks", host.network)} & removed_places:
             defined = f"; defined: {', '.join(inventory.networks) or 'none'}"

@@ -28,6 +28,7 @@ from pki.x509 import canonical
 from pki.x509.canonical import fingerprint, is_ca
 from pki.x509.certificate_names import alternative_names
 from pki.x509.certificate_signing import ca_public_key
+from pki.x509.export import pkcs12
 from pki.x509.keys import public_der
 
 KEYS = tuple(f"{kind}PRIVATE KEY" for kind in ("", "EC ", "RSA ", "DSA ", "ENCRYPTED ", "OPENSSH "))
@@ -41,7 +42,8 @@ class Trust:
     `roots_pem`, `authorities_pem` and `adopted_pem` are CA certificates (PEM). The CAs in `adopted_pem` sign CRLs of a
     release, and no certificates. `is_revoked` returns whether the certificate with a serial number is revoked.
     `has_expired` returns whether the certificate with a serial number is known and has expired: only the entry of such a
-    certificate may leave a CRL.
+    certificate may leave a CRL. `pkcs12_passphrase` returns the passphrase of a leaf's PKCS#12 files, and raises PkiError
+    without one.
     """
 
     roots_pem: bytes
@@ -49,6 +51,7 @@ class Trust:
     is_revoked: Callable[[int], bool] = field(default=lambda _: False)
     has_expired: Callable[[int], bool] = field(default=lambda _: False)
     adopted_pem: bytes = b""
+    pkcs12_passphrase: Callable[[str], str] = field(default=lambda _: "")
     _signature_results: dict[bytes, bool] = field(default_factory=dict)  # by the SHA-256 of the CRL
     _root_by_certificate: dict[bytes, x509.Certificate | None] = field(default_factory=dict)  # by the DER
 
@@ -126,10 +129,12 @@ class ParsedReleaseFile:
     crls: tuple[ParsedCrl, ...]
 
     @classmethod
-    def of(cls, file: File, content: bytes) -> ParsedReleaseFile:
+    def of(cls, file: File, content: bytes, trust: Trust) -> ParsedReleaseFile:
         """Parse the content of a file. Raises PkiError when it cannot be parsed."""
         if file.crl:
             return cls(file, (), (), _crls_of_file(file, content))
+        if file.pkcs12:
+            return cls(file, *_pkcs12_content(file, content, trust), ())
         public_keys = [_public_key(section.whole, file) for section in pem.sections(content, *KEYS)]
         return cls(file, tuple(public_keys), tuple(_own_certificates(file, content)), ())
 
@@ -186,7 +191,7 @@ def has_unknown_ca(payload: Payload, trust: Trust) -> bool:
 
 def _readable_certificates(payload: Payload, file: File) -> Iterator[x509.Certificate]:
     """Yield the certificates of a file that can be read; none of a CRL file. `check_release` reports the others."""
-    for section in () if file.crl else pem.sections(payload.content(file), "CERTIFICATE"):
+    for section in () if file.crl else pem.sections(_certificate_text(file, payload.content(file)), "CERTIFICATE"):
         with suppress(ValueError):
             yield x509.load_pem_x509_certificate(section.whole)
 
@@ -199,7 +204,7 @@ def check_release(
     One of its certificates must be valid for each of `names`, unless the release has no certificate. `without_root` are
     managed files that must not contain a root: those of GnuTLS servers. Raises PkiError with all faults.
     """
-    parsed_files = [ParsedReleaseFile.of(file, payload.content(file)) for file in payload.release.files]
+    parsed_files = [ParsedReleaseFile.of(file, payload.content(file), trust) for file in payload.release.files]
     certificates = [certificate for parsed in parsed_files for certificate in parsed.certificates]
     leaves = {name: leaf for parsed in parsed_files for leaf in parsed.leaves for name in alternative_names(leaf)}
     faults = [
@@ -236,16 +241,16 @@ def _files_with_invalid_paths(payload: Payload) -> list[File]:
 def _key_faults(parsed_files: list[ParsedReleaseFile], certificates: list[x509.Certificate]) -> Iterator[str]:
     """Yield the faults of private keys.
 
-    A key in a file with certificates must belong to the first certificate. Any other key must belong to one of
-    `certificates`, which are all certificates of the release.
+    A key in a file with certificates must belong to the first certificate, because most servers take that for their own;
+    with `any_order` to any of them. Any other key must belong to one of `certificates`, which are all of the release.
     """
     certified_keys = {public_der(certificate.public_key()) for certificate in certificates}
     for parsed in parsed_files:
         path = parsed.file.path
         if not parsed.public_keys:
             continue
-        first = parsed.certificates[0] if parsed.certificates else None
-        if first and public_der(first.public_key()) not in parsed.public_keys:
+        own = parsed.certificates if parsed.file.any_order else parsed.certificates[:1]
+        if own and not {public_der(certificate.public_key()) for certificate in own} & set(parsed.public_keys):
             yield f"the key in {path} does not match the certificate beside it"
         elif not certified_keys.issuperset(parsed.public_keys):
             yield f"the key in {path} matches no certificate"
@@ -258,6 +263,21 @@ def _public_key(text: bytes, file: File) -> bytes:
     except (ValueError, TypeError):
         raise PkiError(f"nothing was sent: the key in {file.path} cannot be read", "deliver keys unencrypted") from None
     return public_der(public)
+
+
+def _pkcs12_content(file: File, content: bytes, trust: Trust) -> tuple[tuple[bytes, ...], tuple[x509.Certificate, ...]]:
+    """Return the public half of the key in a PKCS#12 file, and its certificates. Raises PkiError if it does not open."""
+    opened = pkcs12.read(content, trust.pkcs12_passphrase(file.pkcs12))
+    if opened is None or opened.cert is None or opened.key is None:
+        what = (
+            f"nothing was sent: {file.path} does not open with the present passphrase of {file.pkcs12}, "
+            "or its key belongs to none of its certificates"
+        )
+        raise PkiError(what, "a release with an earlier passphrase cannot be deployed: ./run doit")
+    certificates = (opened.cert.certificate, *(other.certificate for other in opened.additional_certs))
+    if set(certificates) != set(_own_certificates(file, content)):
+        raise PkiError(f"nothing was sent: {file.path} contains other certificates than its manifest", "./run doit")
+    return (public_der(opened.key.public_key()),), certificates
 
 
 # -- certificates -----------------------------------------------------------------------------------------------------
@@ -298,7 +318,7 @@ def _own_certificates(file: File, content: bytes) -> list[x509.Certificate]:
     if file.crl or file.upstream:
         return []
     try:
-        certificates = _certificates(content)
+        certificates = _certificates(_certificate_text(file, content))
         for certificate in certificates:
             # cryptography parses these two parts on first use, and a template may contain a damaged certificate
             certificate.public_key()
@@ -307,6 +327,11 @@ def _own_certificates(file: File, content: bytes) -> list[x509.Certificate]:
         what = f"nothing was sent: a certificate in {file.path} cannot be read"
         raise PkiError(what, FIX_SOURCE) from None
     return certificates
+
+
+def _certificate_text(file: File, content: bytes) -> bytes:
+    """Return the certificates of a file as PEM: the manifest has those of a PKCS#12 file, which is encrypted."""
+    return file.certificates.encode() if file.pkcs12 else content
 
 
 def _certificates(content: bytes) -> list[x509.Certificate]:

@@ -22,16 +22,14 @@ from pki.common.reasons import Outcome, Reason, Verb, Why, joined, stated
 from pki.common.templating import Templates
 from pki.config import upstreams
 from pki.config.identifiers import ArtifactId
+from pki.deploy.artifact_content import PKCS12_KINDS, Sources, certificates_in, contents, digest_of_files
+from pki.deploy.header_values import is_any_order, octal_mode
 from pki.deploy.managed_files import FIX_HEADER, ManagedFile, Selection, render_header
-from pki.x509.keys import pkcs1_pem
 
 FORMAT = 1
 UNSEALED_KEYS = ("format", "host", "release", "files", "inputs", "uses")  # of version 0.1.0
 PRIVATE = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
-LOOSEST_SECRET = 0o640  # the most permissive mode of a file with a private key
 OWNER = re.compile(r"{0}:{0}".format(r"[A-Za-z_][A-Za-z0-9_.-]*"))  # Debian-exim, first.last
-
-Sources = Callable[[str], list[tuple[str, Path]]]
 
 
 class SharedValue:
@@ -75,7 +73,9 @@ class File:
     """One file of a release; `path` is absolute on the host, `mode` is octal text (`0644`).
 
     Files with the same `set` (a folder) change together. A `crl` is delivered first and never goes back to an older
-    one. An `upstream` file holds certificates of other CAs, which the proxy trusts for its upstreams.
+    one. An `upstream` file holds certificates of other CAs, which the proxy trusts for its upstreams. A `pkcs12` file is
+    that of the leaf of this name, and `certificates` (PEM) are in it. `any_order` means that the first certificate need
+    not be that of the key.
     """
 
     path: str
@@ -87,7 +87,11 @@ class File:
     reload: str
     set: str = ""
     crl: bool = False
-    upstream: bool = field(default=False, repr=False)  # not part of the release's digest, which covers repr()
+    # not part of the release's digest, which covers repr():
+    upstream: bool = field(default=False, repr=False)
+    pkcs12: str = field(default="", repr=False)
+    certificates: str = field(default="", repr=False)
+    any_order: bool = field(default=False, repr=False)
 
     def below(self, folder: Path) -> Path:
         """Return the path of this file when `folder` takes the place of the root directory."""
@@ -95,6 +99,7 @@ class File:
 
 
 FILE_FIELDS = tuple(field.name for field in fields(File))
+RARE_FIELDS = {"pkcs12", "certificates", "any_order"}  # in a manifest only where they are used
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,10 @@ class Release:
 
     def manifest(self) -> bytes:
         """Return the content of manifest.json."""
-        files = [{name: getattr(file, name) for name in FILE_FIELDS} for file in self.files]
+        files = [
+            {name: value for name in FILE_FIELDS if (value := getattr(file, name)) or name not in RARE_FIELDS}
+            for file in self.files
+        ]
         head = {"format": FORMAT, "host": self.host, "release": self.digest}
         return sealed_records.encode_sealed({**head, "files": files, "inputs": self.inputs, "uses": self.uses})
 
@@ -153,7 +161,7 @@ def stale_reasons(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[
         except PkiError:  # the artifact is no longer in pki.yaml: its digest then differs
             paths = []
         artifact_paths += paths
-        if _digest_of(paths) != digest:
+        if digest_of_files(paths) != digest:
             reasons.append(Why.CHANGED(what=artifact))
     copies = [file.below(Path(folder, "files")) for file in release.files]
     for file, path in zip(release.files, copies, strict=True):
@@ -272,34 +280,29 @@ def _render_file(release_spec: ReleaseSpec, managed: ManagedFile, uses: dict[str
     if artifact in release_spec.awaiting_ceremony:
         return []
     files = []
-    for generation, path in _sources(release_spec, managed, artifact):
-        content = _content(path, artifact)
-        uses[artifact] = _digest_of([source for _, source in release_spec.sources(artifact)])
-        files.append((_file_of(managed, release_spec, {**context, "generation": generation}, content), content))
+    for generation, content in _contents(release_spec, managed, artifact):
+        uses[artifact] = _digest_of_artifact(release_spec, artifact)
+        file = _file_of(managed, release_spec, {**context, "generation": generation}, content, artifact)
+        files.append((file, content))
     return files
 
 
-def _file_of(managed: ManagedFile, release_spec: ReleaseSpec, context: Mapping[str, Any], content: bytes) -> File:
+def _file_of(
+    managed: ManagedFile, release_spec: ReleaseSpec, context: Mapping[str, Any], content: bytes, artifact: str = ""
+) -> File:
     def header(name: str) -> str:
         return render_header(managed, name, release_spec.templates, context)
 
-    path, mode, owner = header("deploy-target"), header("deploy-mode"), header("deploy-owner")
+    path, owner = header("deploy-target"), header("deploy-owner")
     parts = PurePosixPath(path).parts
     if not path.startswith("/") or ".." in parts or path.endswith("/") or not path.isprintable():
         raise PkiError(f"{managed.place('deploy-target')}: {path!r} is not an absolute path of a file, without ..")
     if not OWNER.fullmatch(owner):
         what = f"{managed.place('deploy-owner')}: expected user:group such as root:Debian-exim, got {owner!r}"
         raise PkiError(what, FIX_HEADER)
-    secret = PRIVATE.search(content) is not None
-    mode = mode or ("0600" if secret else "0644")
-    if not re.fullmatch(r"0?[0-7]{3}", mode):
-        raise PkiError(f"{managed.place('deploy-mode')}: expected an octal mode such as 0644, got {mode!r}")
-    if secret and int(mode, 8) & ~LOOSEST_SECRET:
-        raise PkiError(
-            f"{managed.place('deploy-mode')}: {mode} lets other accounts read a private key",
-            "use 0600, or 0640 at most",
-        )
-    artifact_kind = ArtifactId.parse(managed.header("deploy-artifact")).kind
+    artifact_kind, leaf = ArtifactId.parse(artifact).parts
+    is_pkcs12 = artifact_kind in PKCS12_KINDS
+    is_secret = is_pkcs12 or PRIVATE.search(content) is not None
     set_folder, is_crl = header("deploy-set"), artifact_kind in {"crl", "crl-pem"}
     if set_folder and (is_crl or str(PurePosixPath(path).parent) != set_folder):
         fault = "a CRL cannot be part of a set" if is_crl else f"{path} is not in {set_folder}"
@@ -308,7 +311,7 @@ def _file_of(managed: ManagedFile, release_spec: ReleaseSpec, context: Mapping[s
         )
     return File(
         path=str(PurePosixPath(path)),
-        mode=f"{int(mode, 8):04o}",
+        mode=octal_mode(managed, header("deploy-mode"), is_secret=is_secret),
         owner=owner,
         sha256=_sha256(content),
         managed=managed.name,
@@ -317,38 +320,33 @@ def _file_of(managed: ManagedFile, release_spec: ReleaseSpec, context: Mapping[s
         set=set_folder,
         crl=is_crl,
         upstream=artifact_kind == upstreams.ARTIFACT,
+        pkcs12=leaf if is_pkcs12 else "",
+        certificates=certificates_in(release_spec.sources, artifact),
+        any_order=is_any_order(managed, header("deploy-order")),
     )
 
 
 def _artifact_text(release_spec: ReleaseSpec, managed: ManagedFile, name: str, uses: dict[str, str]) -> str:
     """Return the content of an artifact as text, for `{{ artifact("trust:roots") }}` in a template."""
-    paths = [path for _, path in _sources(release_spec, managed, name)]
-    uses[name] = _digest_of(paths)
+    parts = [content for _, content in _contents(release_spec, managed, name)]
+    uses[name] = _digest_of_artifact(release_spec, name)
     try:
-        return b"".join(_content(path, name) for path in paths).decode("ascii")
+        return b"".join(parts).decode("ascii")
     except UnicodeDecodeError:
         raise PkiError(f"templates/{managed.name}: {name} is binary; deliver it with deploy-artifact") from None
 
 
-def _sources(release_spec: ReleaseSpec, managed: ManagedFile, artifact: str) -> list[tuple[str, Path]]:
+def _contents(release_spec: ReleaseSpec, managed: ManagedFile, artifact: str) -> list[tuple[str, bytes]]:
+    """Return the contents of an artifact, each with its generation or ""."""
     try:
-        return release_spec.sources(artifact)
+        release_spec.sources(artifact)
     except PkiError as error:
         raise PkiError(f"{managed.place('deploy-artifact')}: {error.message}", error.hint) from None
+    return contents(release_spec.sources, artifact)
 
 
-def _content(path: Path, artifact: str) -> bytes:
-    content, kind = filesystem.read(path), ArtifactId.parse(artifact).kind
-    if kind == upstreams.ARTIFACT:
-        return upstreams.read_ca_certificates(content, str(path))
-    if content is None:
-        raise PkiError(f"{artifact} does not exist yet", "./run doit")
-    if kind != "key-pkcs1":
-        return content
-    pkcs1 = pkcs1_pem(content)
-    if pkcs1 is None:
-        raise PkiError(f"{artifact}: the key is not an RSA key", "issue a new one: ./run doit")
-    return pkcs1
+def _digest_of_artifact(release_spec: ReleaseSpec, artifact: str) -> str:
+    return digest_of_files([path for _, path in release_spec.sources(artifact)])
 
 
 # -- digests ----------------------------------------------------------------------------------------------------------
@@ -374,13 +372,6 @@ def _inputs(release_spec: ReleaseSpec) -> dict[str, str]:
     if release_spec.awaiting_ceremony:
         inputs["what waits for a ceremony"] = digest_of(release_spec.awaiting_ceremony)
     return inputs
-
-
-def _digest_of(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(hashlib.sha256(filesystem.read(path) or b"").digest())
-    return digest.hexdigest()
 
 
 def _sha256(content: bytes) -> str:

@@ -82,7 +82,7 @@ def _is_remade(artifact: ArtifactId, reasons: Iterable[Reason]) -> bool:
 
     That is so for derived artifacts and for pre-signed CRLs; issuing gives new content.
     """
-    is_derived = artifact.kind in {"bundle", "page", "release"}
+    is_derived = artifact.kind in {"bundle", "page", "p12", "p12-legacy", "release"}
     is_presigned = artifact.kind == "crl" and GenerationName.parse(artifact.name).is_root
     codes = REMADE | {Why.NOT_CREATED} if is_derived or is_presigned else REMADE
     return all(reason.code in codes for reason in reasons)

@@ -13,6 +13,8 @@ from pki.config.fields import KeyKind
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Host, Leaf
 from pki.config.name_fields import CLIENT_PREFIX
+from pki.deploy.artifact_content import FULLCHAIN_ROOT, PKCS12_KINDS
+from pki.project.layout import Store
 from pki.project.project import Project
 
 LEAF_FILES = {  # kind of artifact → the file of a leaf that contains it, or that it is converted from
@@ -22,9 +24,11 @@ LEAF_FILES = {  # kind of artifact → the file of a leaf that contains it, or t
     "cert": "cert.pem",
     "chain": "chain.pem",
     "fullchain": "fullchain.pem",
+    FULLCHAIN_ROOT: "fullchain.pem",
+    **dict.fromkeys(PKCS12_KINDS, "tls.pem"),
 }
 RSA_KINDS = {kind for kind in get_args(KeyKind) if kind.partition("-")[0] == "rsa"}
-WITH_PRIVATE_KEY = {"tls", "key", "key-pkcs1"}
+WITH_PRIVATE_KEY = {"tls", "key", "key-pkcs1", *PKCS12_KINDS}
 CONTENTS = {  # artifact → its content; AUTHORITY is root, server, client, all, or the name of an adopted CA
     "tls:LEAF": "private key, certificate and intermediate",
     "key:LEAF": "private key, PKCS#8",
@@ -32,6 +36,9 @@ CONTENTS = {  # artifact → its content; AUTHORITY is root, server, client, all
     "cert:LEAF": "certificate",
     "chain:LEAF": "intermediate",
     "fullchain:LEAF": "certificate and intermediate",
+    "fullchain-root:LEAF": "certificate, intermediate and root",
+    "p12:LEAF": "private key, certificate and intermediate, PKCS#12; its passphrase is a secret",
+    "p12-legacy:LEAF": "the same in the old format: Triple DES and SHA-1",
     "crl:AUTHORITY": "CRL of each live generation, DER",
     "crl-pem:AUTHORITY": "CRL of each live generation, PEM",
     "ca:AUTHORITY": "certificate of each live generation, DER; not of an adopted CA",
@@ -48,6 +55,14 @@ CONTENTS = {  # artifact → its content; AUTHORITY is root, server, client, all
     "external-trust:AUTHORITY": "external authority and roots, PEM: to verify the certificates that it issued",
     f"{upstreams.ARTIFACT}:HOST": "file `ca` of each upstream of a host, PEM",
 }
+
+
+def leaf_paths(store: Store, kind: str, leaf: Leaf) -> list[str]:
+    """Return the paths of the files that an artifact of a leaf is made from, the leaf's own first."""
+    if kind in PKCS12_KINDS:
+        return [str(store.pkcs12(kind, leaf.name))]
+    own = store.leaf_file(leaf, LEAF_FILES[kind])
+    return [own, str(store.trust("roots.pem"))] if kind == FULLCHAIN_ROOT else [own]
 
 
 class ArtifactFiles:
@@ -78,9 +93,9 @@ class ArtifactFiles:
             return self._paths[name]
         kind, target = ArtifactId.parse(name).parts
         if kind in LEAF_FILES and target in self._leaves:
-            return [("", self._leaf_file(name, kind, self._leaves[target]))]
+            return [("", path) for path in self._leaf_files(name, kind, self._leaves[target])]
         if kind in LEAF_FILES and target in self._leaves_of_invalid_files():
-            return [("", self._issued_file(kind, target))]
+            return [("", path) for path in self._issued_files(kind, target)]
         if kind == upstreams.ARTIFACT and target in self._hosts:
             return [(service, self._upstream_ca(ca)) for service, ca in upstreams.cas(self._hosts[target]).items()]
         files = self._authority_files(kind, target)
@@ -94,8 +109,8 @@ class ArtifactFiles:
         store = self._project.store
         return store.external_trust(ca) if ca in self._project.inventory.authorities.externals else store.home / ca
 
-    def _leaf_file(self, name: str, kind: str, leaf: Leaf) -> Path:
-        """Return the file of a leaf. Raises PkiError if the artifact `name` cannot exist for the key of the leaf."""
+    def _leaf_files(self, name: str, kind: str, leaf: Leaf) -> list[Path]:
+        """Return the files of an artifact of a leaf. Raises PkiError if the artifact `name` cannot exist for the key of the leaf."""
         if leaf.request and kind in WITH_PRIVATE_KEY:
             raise PkiError(f"{name}: the key of {leaf.name} is on its device", f"deliver fullchain:{leaf.name}")
         if kind == "key-pkcs1" and leaf.key not in RSA_KINDS:
@@ -106,14 +121,15 @@ class ArtifactFiles:
                 f"{name}: PKCS#1 supports only RSA keys, and the key of {leaf.name} is {leaf.key}",
                 f"deliver key:{leaf.name}, or request an RSA key: {place}",
             )
-        return Path(self._project.store.leaf_file(leaf, LEAF_FILES[kind]))
+        return list(map(Path, leaf_paths(self._project.store, kind, leaf)))
 
-    def _issued_file(self, kind: str, leaf: str) -> Path:
-        """Return a file that was issued before the declaration of its leaf became invalid; it is still deployed."""
+    def _issued_files(self, kind: str, leaf: str) -> list[Path]:
+        """Return files that were issued before the declaration of their leaf became invalid; they are still deployed."""
         store, fault = self._project.store, self._leaves_of_invalid_files()[leaf]
         for folder in (store.build / "certs" / leaf, store.ca / "clients" / leaf.removeprefix(CLIENT_PREFIX)):
-            if (path := folder / LEAF_FILES[kind]).exists():
-                return path
+            path = store.pkcs12(kind, leaf) if kind in PKCS12_KINDS else folder / LEAF_FILES[kind]
+            if path.exists():
+                return [path, store.trust("roots.pem")] if kind == FULLCHAIN_ROOT else [path]
         raise PkiError(f"{ArtifactId(kind, leaf)}: {fault.message}", fault.hint)
 
     def _authority_files(self, kind: str, target: str) -> list[tuple[str, Path]]:

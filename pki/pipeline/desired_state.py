@@ -33,12 +33,12 @@ from pki.config.leaf_certificates import (
 )
 from pki.config.model import Host, Leaf
 from pki.config.name_claims import Place
-from pki.config.proxies import PROGRAMS
+from pki.config.proxies import reload_of, validate_of
 from pki.deploy import managed_file_reader
 from pki.deploy.gnutls_trust import trust_faults
 from pki.deploy.managed_files import CA_HOST, Library, ManagedFile, UnassignedFile
 from pki.deploy.release import ReleaseSpec, RenderedFiles, load, render_files
-from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles
+from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles, leaf_paths
 from pki.pipeline.cnf_certificates import request_leaves
 from pki.pipeline.permitted_leaves import has_clients, needs_ceremony, permitted_hosts
 from pki.pipeline.template_context import Generations, InventoryView, Revoked, TooLarge, recipe_views
@@ -136,6 +136,14 @@ class DesiredState:
                 if certificate is not None:  # a missing or damaged one was not deployed by this run
                     serials.add(certificate.serial_number)
         return frozenset(serials)
+
+    def is_revoked_for_hosts(self, serial: int) -> bool:
+        """Return whether a certificate is revoked and must not be deployed.
+
+        A revoked certificate whose replacement is stopped stays on its host.
+        """
+        is_revoked = self.project.revocations.is_revoked(serial, certificate_unchanged=False)
+        return is_revoked and serial not in self.stopped_serials
 
     # -- releases --
 
@@ -249,7 +257,8 @@ class DesiredState:
             "listens_on_ipv6": listens_on_ipv6(config, name),
             "port": host.port,
             "proxy": host.proxy or "",
-            "reload": PROGRAMS[host.proxy].reload if host.proxy else "",
+            "reload": reload_of(host),
+            "validate": validate_of(host),
         }
         levels: tuple[Access, ...] = ("tls", "mtls")
         leaf = {
@@ -322,7 +331,7 @@ class DesiredState:
     def _paths_of(self, artifact: str) -> list[str]:
         kind, name = ArtifactId.parse(artifact).parts
         if kind in LEAF_FILES and name in self.leaves:
-            return [self.project.store.leaf_file(self.leaves[name], LEAF_FILES[kind])]
+            return leaf_paths(self.project.store, kind, self.leaves[name])
         try:
             return [str(path) for _, path in self.artifact_files(artifact)]
         except PkiError:

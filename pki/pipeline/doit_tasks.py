@@ -60,6 +60,8 @@ GROUPS = {
     "bundle": "trust and CRL bundles",
     "page": "the trust page at the publishing address",
     "cert": "certificates with their keys and chains",
+    "p12": "PKCS#12 files that managed files deliver",
+    "p12-legacy": "PKCS#12 files in the old format",
     "template": "files below templates/ that cannot be read",
     "release": "all files of a host",
     "deploy": "releases deployed to their hosts",

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.authority import certificates, crls, leaf_files, trust_bundles
+from pki.authority.pkcs12_files import Pkcs12Files
 from pki.common import filesystem
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Inventory
 from pki.config.upstreams import ARTIFACT as UPSTREAM_CA
+from pki.deploy.artifact_content import FULLCHAIN_ROOT, PKCS12_KINDS
 from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.desired_state import DesiredState
 from pki.project.authorities import Authorities
@@ -32,6 +34,11 @@ def faults(desired: DesiredState, artifact: str) -> list[Reason]:
         leaf = desired.leaves[name]
         reasons = certificates.LeafCertificates(project).delivery_faults(leaf)
         files = leaf_files.file_names(project.store, leaf) if reasons else []
+        if kind in PKCS12_KINDS and not reasons:
+            reasons = Pkcs12Files(project.store, project.passphrases, project.cache).faults(kind, leaf)
+            files = [str(project.store.pkcs12(kind, name))] if reasons else []
+        elif kind == FULLCHAIN_ROOT and not reasons:
+            return faults(desired, "trust:roots")
     else:
         files = [str(path) for path in _damaged_files(desired, artifact)]
         reasons = [Why.DAMAGED(file=path) for path in files]

@@ -17,12 +17,14 @@ from pki.common.reasons import Outcome, Reason, stated
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Leaf
 from pki.deploy import release
+from pki.deploy.artifact_content import PKCS12_KINDS
 from pki.deploy.delivery import Delivery
 from pki.pipeline import cleanup, delivery_targets, full_check, remarks
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.authority_artifacts import AuthorityArtifacts, planned_generations
 from pki.pipeline.delivery_targets import ProbeTarget
 from pki.pipeline.desired_state import DesiredState
+from pki.pipeline.pkcs12_artifacts import pkcs12_artifacts
 from pki.project.layout import Store
 from pki.project.project import Project
 
@@ -65,6 +67,7 @@ def plan(project: Project) -> Plan:
         *issued_artifacts.bundles(),
         issued_artifacts.trust_page(),
         *issued_artifacts.leaves(leaf for leaf in desired.leaves.values() if not leaf.is_canary),
+        *pkcs12_artifacts(desired, deliveries),
         *_unreadable_templates(desired),
         *_host_artifacts(desired, deliveries.values()),
     )
@@ -332,7 +335,9 @@ def _release_stale(desired: DesiredState, name: str) -> list[Reason]:
 def _cleanup(desired: DesiredState, artifacts: Iterable[Artifact]) -> Artifact:
     """Return the artifact that removes every file in build/ that belongs to none of the artifacts."""
     store, artifact_ids = desired.project.store, {artifact.id for artifact in artifacts}
-    leaves = {*desired.leaves, *desired.leaves_of_invalid_files, *(leaf.name for leaf in desired.awaiting_ceremony)}
+    undeclared = {*desired.leaves_of_invalid_files, *(leaf.name for leaf in desired.awaiting_ceremony)}
+    leaves = {*desired.leaves, *undeclared}
+    artifact_ids |= {ArtifactId(kind, leaf) for kind in PKCS12_KINDS for leaf in undeclared}
     return Artifact(
         id=ArtifactId("cleanup", "build"),
         targets=(),

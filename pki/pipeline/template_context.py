@@ -33,7 +33,9 @@ VARIABLES = {  # variable of templates → its meaning; `[]` is an entry of a li
     "host.listens_on_ipv6": "whether its proxy listens on IPv6: the host has an IPv6 address in pki.yaml, or none in a network with IPv6",
     "host.port": "port on which its proxy accepts TLS",
     "host.proxy": "its proxy, such as nginx, or empty",
-    "host.reload": "command that reloads its proxy, or empty",
+    "host.reload": "command that reloads its proxy: `reload` of pki.yaml, else the usual one, or empty",
+    "host.validate": "command that checks the configuration of its proxy, or empty; with `reload` in pki.yaml only where the "
+    "program is installed",
     "services[].name": "name of a service of the host in pki.yaml; services with wildcards are last",
     "services[].names": "DNS names and addresses of the service",
     "services[].url_hosts": "the same as in a URL: IPv6 addresses in brackets",

@@ -173,15 +173,17 @@ def _remedy(context: CheckContext, result: ProbeResult) -> Remedy | str:
     """Return what to type: on the host, or on the machine that runs doit."""
     host = context.project.inventory.hosts[result.host]
     program = program_of(host, result.service)
-    is_ours = host.deliver in {"ssh", "local"}
+    own_reload = host.reload if host.services[result.service].is_proxied else None  # its unit is unknown then
+    is_ours = host.transport in {"ssh", "local", "command"}
     push = here("invoke", "deploy.push", result.host) if is_ours else f"copy the release of {result.host} to it"
     if result.fault == ProbeFault.SILENT:
         port = f"check that this machine can reach port {result.port}; if it never can: probe: none in pki.yaml"
-        if not program or not program.unit:
+        if not program or not program.unit or own_reload:
             return f"on {result.host}: {port}"
         return at(Place.HOST, f"systemctl status {program.unit}", result.host, after=f"; {port}")
     if result.fault == ProbeFault.UPSTREAM:
         return f"check the upstream of {result.host}: {host.services[result.service].upstream}"
-    if not program or not program.reload:
+    reload = own_reload or (program.reload if program else "")
+    if not reload:
         return push
-    return at(Place.HOST, program.reload, result.host, after=f"; if that does not help: {push}")
+    return at(Place.HOST, reload, result.host, after=f"; if that does not help: {push}")
