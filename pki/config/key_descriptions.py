@@ -83,7 +83,7 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
             "{web: {network: lan, address: 192.168.1.10, proxy: nginx}}",
         ),
         "clients": Key(
-            "Client certificates by name: one for each person and device.",
+            "Client certificates by name: one for each person and device, or machine.",
             "{admin@laptop: {email: admin@lab.internal}}",
         ),
         "alerts": Key("Who is notified of findings.", "{email: {to: admin@lab.internal, from: pki@lab.internal}}"),
@@ -267,7 +267,21 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
         "verify": Key("With none, the certificate of the backend is not verified.", "none", "it is verified"),
     },
     "Client": {
-        "email": Key("E-mail address of the person, an alternative name in the certificate.", "admin@lab.internal"),
+        "email": Key(
+            "E-mail address of the person, an alternative name in the certificate.",
+            "admin@lab.internal",
+            "no e-mail address",
+        ),
+        "dns": Key(
+            "DNS names of a machine that is a client, by which services recognise it.",
+            "db1.lab.internal",
+            "none; for a name of letters, digits and hyphens, NAME.client.DOMAIN",
+        ),
+        "uri": Key(
+            "SPIFFE ID of a machine that is a client: one URI in the certificate.",
+            "spiffe://lab.internal/backup",
+            "none",
+        ),
         "key": KEY,
         "rekey": REKEY,
         "request": REQUEST,

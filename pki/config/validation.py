@@ -10,7 +10,7 @@ from typing import TypeVar
 from pki.common.durations import backdate, is_usable, longest_pause
 from pki.common.remedies import RESTORE
 from pki.common.template_folders import program_names
-from pki.config import service_rules
+from pki.config import client_rules, service_rules
 from pki.config.authority_rules import AuthorityRules, CrlRule
 from pki.config.delivery_window import is_in_window
 from pki.config.error_messages import Fault, Place, did_you_mean, dotted_path
@@ -18,19 +18,15 @@ from pki.config.fields import EXPECTED_SECRETS, SECRET, parse_jump_host
 from pki.config.identifiers import OWN_FOLDERS
 from pki.config.ip_addresses import IpAddress
 from pki.config.leaf_certificates import (
-    CANARY,
-    PROBE,
+    RESERVED_HOSTS,
     address_claims,
     host_claims,
     host_leaves,
-    is_test_name,
-    is_within_domains,
     name_fault,
     new_name_registry,
 )
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
 from pki.config.model import ALL_TEMPLATES, Host, Inventory, ServerRule
-from pki.config.name_fields import is_like_dns_name
 from pki.config.proxies import PROGRAMS
 from pki.config.released_templates import RELEASED
 from pki.config.time_fields import format_duration
@@ -38,11 +34,6 @@ from pki.config.time_fields import format_duration
 PositionText = Callable[[Place], str]
 T = TypeVar("T")
 
-RESERVED_HOSTS = {
-    "ca": "the machine that runs doit",
-    PROBE: "the certificate that verifies deliveries",
-    CANARY: "the certificate that verifies revocation",
-}
 APPLE_LIMIT = timedelta(days=825)
 UNSAVED_FOLDERS = ("build", "offline")  # a backup does not contain them
 MINIMUM_USE_DIVISOR = 4  # a certificate is in use for at least 1/4 of its lifetime, despite renew_spread
@@ -69,7 +60,7 @@ def find_cross_faults(
     yield from _host_faults(inventory, removed_places)
     if not {"domains", "permit_addresses"} & {place[0] for place in removed_places}:
         yield from _name_faults(inventory, position_text)
-        yield from _client_faults(inventory, position_text)
+        yield from client_rules.find_faults(inventory, removed_places, position_text)
         yield from service_rules.find_faults(inventory)
     yield from _leaf_faults(inventory)
     yield from _template_faults(inventory)
@@ -364,23 +355,6 @@ def _name_faults(inventory: Inventory, position_text: PositionText) -> Iterator[
             fault = f"{claim.name} is already used by {dotted_path(other.place)[:-2]}{position_text(other.place)}"
             yield claim.place, f"{fault}; if both hosts serve it: hosts.{claim.owner}.shared: true"
         names.add([claim])
-
-
-def _client_faults(inventory: Inventory, position_text: PositionText) -> Iterator[Fault]:
-    """Yield faults of client names that programs misread: as a DNS name, the probe, or the address of another client."""
-    owners = dict[str, str]()
-    for name, client in inventory.clients.items():
-        owners.setdefault(client.email.lower(), name)
-    for name, client in inventory.clients.items():
-        if is_test_name(name):
-            yield ("clients", name), f"this name is reserved for {RESERVED_HOSTS[name.partition('.')[0]]}"
-        elif is_like_dns_name(name) and not is_within_domains(inventory, name):
-            fault = f"{name} looks like a DNS name, which OpenSSL checks against the name constraints"
-            yield ("clients", name), f"{fault}; write {name}@device, or {name}.{inventory.domains[0]}"
-        owner = owners.get(name, name)
-        if owner != name and client.email.lower() != name:
-            whose = f"clients.{owner}{position_text(('clients', owner))}"
-            yield ("clients", name), f"{name} is the e-mail address of {whose}; write NAME@DEVICE"
 
 
 def _leaf_faults(inventory: Inventory) -> Iterator[Fault]:

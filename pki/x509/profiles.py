@@ -104,6 +104,7 @@ def subject_alternative_name(leaf: Leaf) -> x509.SubjectAlternativeName | None:
     names: list[x509.GeneralName] = [x509.DNSName(name) for name in leaf.dns]
     names += [x509.IPAddress(ip_address(address)) for address in leaf.addresses]
     names += [x509.RFC822Name(email) for email in leaf.emails]
+    names += [x509.UniformResourceIdentifier(uri) for uri in leaf.uris]
     return x509.SubjectAlternativeName(names) if names else None
 
 
