@@ -59,6 +59,7 @@ Speaks = Literal[
 ]
 RecipeName = Literal[
     "postgres",
+    "mariadb",
     "mosquitto",
     "openldap",
     "dovecot",
