@@ -206,7 +206,7 @@ class LeafCertificates:
         inventory = self.project.inventory
         request = filesystem.read(self.project.store.home / leaf.request) if leaf.request else None
         return digest_of(
-            *(leaf.common_name, leaf.dns, leaf.addresses, leaf.emails, leaf.key, request),
+            *(leaf.common_name, leaf.dns, leaf.addresses, leaf.emails, leaf.uris, leaf.key, request),
             *(issuer.chain_digest if issuer else "", inventory.organisation, inventory.publish.url),
         )
 

@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from pki.common import filesystem, yaml_text
 from pki.common.errors import PkiError
-from pki.config.fields import ADOPTED_NAME, NOTIFY
+from pki.config.fields import AUTHORITY_NAME, NOTIFY
 from pki.config.key_descriptions import PKI_YAML, SECRETS_YAML, Key
 from pki.config.model import Inventory
 from pki.config.time_fields import format_duration
@@ -26,7 +26,7 @@ SECRET_NAMES = {  # pattern of the names in secrets.yaml → their description
     r"^root-[1-9][0-9]*$": "root",
     r"^(server|client)-[1-9][0-9]*(\.new)?$": "intermediate",
     f"^({NOTIFY})$": "notify",
-    rf"^(?!(root|server|client|notify|smtp|backup)\b){ADOPTED_NAME}(\.new)?$": "adopted",
+    rf"^(?!(root|server|client|notify|smtp|backup)\b){AUTHORITY_NAME}(\.new)?$": "adopted",
 }
 
 

@@ -27,7 +27,7 @@ SSH_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 DESTINATION = rf"{SSH_NAME}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*"
 NOTIFY = r"notify(-[a-z0-9]+)*"
 SECRET = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}"
-ADOPTED_NAME = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
+AUTHORITY_NAME = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
 PROBE_ROUTE = rf"none|direct|({ACCOUNT}@)?({SSH_NAME}|{IN_BRACKETS})(:[0-9]{{1,5}})?"
 TEXTFILE = r"(/[^/\s]+)+\.prom"
 PROTOCOL = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}(/[A-Za-z0-9._+-]{1,32})?"
@@ -191,8 +191,8 @@ def _adopted_folder(value: str) -> str:
     return value.rstrip("/") or "/"
 
 
-def _adopted_name(value: str) -> str:
-    if not re.fullmatch(ADOPTED_NAME, value) or re.search(r"-[0-9]+$", value):
+def _authority_name(value: str) -> str:
+    if not re.fullmatch(AUTHORITY_NAME, value) or re.search(r"-[0-9]+$", value):
         raise ValueError("expected a name such as legacy: lower-case letters, digits and hyphens, no number at its end")
     if value in RESERVED_NAMES or value.partition("-")[0] in {"root", "server", "client", "notify"}:
         raise ValueError(f"{value} is reserved; expected a name such as legacy")
@@ -233,7 +233,7 @@ def _destination(value: str) -> str:
 
 
 def _secret_name(value: str) -> str:
-    if not re.fullmatch(f"{SECRET}|{ADOPTED_NAME}", value):
+    if not re.fullmatch(f"{SECRET}|{AUTHORITY_NAME}", value):
         raise ValueError(EXPECTED_SECRETS)
     return value
 
@@ -301,7 +301,7 @@ Batch = Annotated[str, matching(BATCH, "a number of hosts, or a part of them suc
 SourceFile = Annotated[str, AfterValidator(_secret_file)]
 TextFile = Annotated[str, AfterValidator(_textfile), json_pattern(TEXTFILE)]
 AdoptedFolder = Annotated[str, AfterValidator(_adopted_folder)]
-AdoptedName = Annotated[str, AfterValidator(_adopted_name)]
+AuthorityName = Annotated[str, AfterValidator(_authority_name)]
 SecretName = Annotated[str, AfterValidator(_secret_name)]
 NotifyName = Annotated[str, matching(NOTIFY, "the name of a secret: notify, or notify-NAME"), json_pattern(NOTIFY)]
 MailUser = Annotated[

@@ -27,7 +27,7 @@ class Requirement:
     """One thing that a ceremony must create: a generation (`server-2`), or with `is_crls` its new CRLs (`root-1 CRLs`).
 
     `by` is the latest time for the ceremony. With `is_for_new_names`, nothing expires and `by` is the present: pki.yaml
-    has names or networks that the present generation does not permit.
+    has names or networks that the present generation does not permit, or an external authority has a new key.
     """
 
     generation: GenerationName
@@ -48,15 +48,17 @@ class Requirement:
 
     @property
     def authority(self) -> str:
-        """Return `root`, `server` or `client`."""
+        """Return `root`, `server`, `client`, or the name of an external authority."""
         return self.generation.authority
 
 
 def longest_lifetime_below(hierarchy: Hierarchy, authority: str) -> timedelta:
-    """Return the longest lifetime of a certificate that an authority signs."""
+    """Return the longest lifetime of a certificate that an authority signs; 0 of an external one."""
     config = hierarchy.inventory
     if authority == "root":
-        return max(config.authorities.server.lifetime, config.authorities.client.lifetime)
+        return config.authorities.longest_intermediate
+    if authority not in INTERMEDIATES:
+        return timedelta()  # only its server knows: `overlap` is the whole time before its expiry
     return config.profiles.server.lifetime if authority == "server" else config.profiles.client.lifetime
 
 
@@ -67,9 +69,8 @@ def full_lifetime_end(hierarchy: Hierarchy, generation: Ca) -> datetime:
 
 def signing_period_end(hierarchy: Hierarchy, generation: Ca) -> datetime:
     """Return the end of a generation's signing period, when its successor is requested."""
-    authorities = hierarchy.inventory.authorities
-    rule = authorities.root if generation.authority == "root" else authorities.intermediate(generation.authority)
-    return full_lifetime_end(hierarchy, generation) - rule.overlap
+    overlap = hierarchy.inventory.authorities.overlap(generation.authority)
+    return full_lifetime_end(hierarchy, generation) - overlap
 
 
 def new_generations(requirements: Iterable[Requirement]) -> list[GenerationName]:
@@ -97,6 +98,7 @@ def find_requirements(hierarchy: Hierarchy) -> list[Requirement]:
             )
         else:
             requirements += _intermediate_requirements(hierarchy, authority)
+    requirements += _external_requirements(hierarchy)
     if not requirements:
         return []
     return requirements + _companions(hierarchy, requirements)
@@ -174,6 +176,25 @@ def _intermediate_requirements(hierarchy: Hierarchy, authority: str) -> Iterator
         yield Requirement(
             following, f"{present.name} does not permit {', '.join(forbidden)}", hierarchy.now, is_for_new_names=True
         )
+
+
+def _external_requirements(hierarchy: Hierarchy) -> Iterator[Requirement]:
+    """Yield the next generation of each external authority whose server has made a new key and a request for it.
+
+    There is a deadline only if the present generation expires soon: otherwise nothing expires without the ceremony.
+    """
+    for authority, rule in hierarchy.inventory.authorities.externals.items():
+        if not hierarchy.has_new_request(authority):
+            continue
+        present, following = hierarchy.issuing(authority), next_generation(hierarchy, authority)
+        if present is not None and signing_period_end(hierarchy, present) <= hierarchy.now:
+            yield Requirement(following, f"{present.name} expires on {present.not_after:%Y-%m-%d}", present.not_after)
+            continue
+        names = hierarchy.generations(authority)
+        why = f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet"
+        if present is not None:
+            why = f"{rule.external} has a new key"
+        yield Requirement(following, why, hierarchy.now, is_for_new_names=True)
 
 
 def _not_permitted(hierarchy: Hierarchy, generation: Ca) -> list[str]:

@@ -81,7 +81,8 @@ class CaRollovers:
 
     def generations(self) -> list[PlannedCa]:
         """Return the existing and the planned generations, by authority."""
-        return sorted(self.hierarchy.cas, key=lambda ca: AUTHORITIES.index(ca.authority))
+        order = [*AUTHORITIES, *self.hierarchy.inventory.authorities.externals]
+        return sorted(self.hierarchy.cas, key=lambda ca: order.index(ca.authority))
 
     # -- who issues --
 
