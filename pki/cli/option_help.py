@@ -100,11 +100,11 @@ SPECIAL = {
         "dns": "DNS name of a machine; may be given several times",
         "uri": "SPIFFE ID of a machine, such as spiffe://lab.internal/backup",
     },
+    "recipe_commands.add": {"name": "a recipe, as recipe.list shows it"},
     "client_export.export": {
         "name": "a client",
         "server": "the service with speaks: radius or openvpn, if pki.yaml has several",
     },
-    "recipe_commands.add": {"name": "a recipe, as recipe.list shows it"},
     "client_commands.installed": {"name": "a client", "serial": "the certificate on the device, if not the newest"},
     "client_commands.revoke": {"name": "a client"},
     "ansible_commands.export": {

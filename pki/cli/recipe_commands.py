@@ -57,6 +57,9 @@ def add(context: Context, name: str, host: str, dns: list[str], access: str = ""
     screen, recipe = Screen(), RECIPES[recipe_name]
     added = ", ".join(f"hosts.{host}.services.{service}" for service in recipe.services)
     screen.done(Verb.UPDATED, "pki.yaml", f"added {added}")
+    if inventory.hosts[host].deliver == "ssh":
+        prepare = here("invoke", "deploy.bootstrap", host)
+        screen.line(f"→ before the first delivery, because the files are in new folders: {prepare}")
     screen.line(f"→ on {host}: {recipe.setup}")
     screen.line(as_started(f"→ its traps, and how to change it: docs/how-to/recipe-{name}.md"))
     screen.line(f"→ then: {here('invoke', 'plan')}")

@@ -77,6 +77,7 @@ Speaks = Literal[
 ]
 RecipeName = Literal[
     "postgres",
+    "mariadb",
     "mosquitto",
     "openldap",
     "dovecot",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-from pki.config.fields import RecipeName, Speaks, Verifier
+from pki.config.fields import Access, RecipeName, Speaks, Verifier
 from pki.config.model import Host, Inventory, Service
 
 FOLDER = "recipes/"  # below templates/
@@ -22,7 +22,7 @@ class Recipe:
 
     `setup` is the step on the host that lets the server read the delivered files; `{name}` in it is the first service.
     `ports` are those of services whose protocol has none. `verifier` is the TLS library with which it checks clients;
-    without `checks_clients` it cannot. `is_for_any_protocol`: the recipe delivers files, whatever server reads them.
+    `only_access` is the access that it can have, None for both. `is_for_any_protocol`: the recipe delivers files, whatever server reads them.
     """
 
     title: str
@@ -30,7 +30,7 @@ class Recipe:
     setup: str
     ports: Mapping[str, int] | None = None
     verifier: Verifier = "openssl"
-    checks_clients: bool = True
+    only_access: Access | None = None
     is_for_any_protocol: bool = False
 
     @property
@@ -47,6 +47,11 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         {"postgres": "postgres"},
         "add this line to postgresql.conf: include '/etc/doit-pki/postgres/postgresql.conf'; "
         "and to pg_hba.conf: hostssl all all all cert",
+    ),
+    "mariadb": Recipe(
+        "MariaDB",
+        {"mariadb": "mysql"},
+        "after the first delivery: systemctl restart mariadb; then: CREATE USER 'doit-pki-probe'@'%' REQUIRE X509",
     ),
     "mosquitto": Recipe(
         "Mosquitto", {"mqtt": "mqtts"}, "after the first delivery: systemctl restart mosquitto, for the new listener"
@@ -85,18 +90,20 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         "in the section [server] of grafana.ini: protocol = https, cert_file = /etc/doit-pki/grafana/fullchain.pem, "
         "cert_key = /etc/doit-pki/grafana/key.pem",
         {"grafana": 3000},
-        checks_clients=False,
+        only_access="tls",
     ),
     "freeradius": Recipe(
         "FreeRADIUS, for EAP-TLS",
         {"radius": "radius"},
         "after the first delivery: ln -sf /etc/doit-pki/freeradius/eap /etc/freeradius/3.0/mods-enabled/eap; "
         "then: systemctl restart freeradius",
+        only_access="mtls",
     ),
     "openvpn": Recipe(
         "OpenVPN",
         {"vpn": "openvpn"},
         "add this line to /etc/openvpn/server/server.conf: config /etc/doit-pki/openvpn/tls.conf",
+        only_access="mtls",
     ),
     "compose": Recipe(
         "A container of Docker",
@@ -161,8 +168,10 @@ def key_faults(service: Service) -> Iterator[tuple[str, str]]:
     recipe = RECIPES[service.recipe]
     if service.upstream is not None:
         yield "recipe", "with upstream, the proxy has the certificate: leave out upstream or recipe"
-    elif service.access == "mtls" and not recipe.checks_clients:
+    elif recipe.only_access == "tls" != service.access:
         yield "access", f"{recipe.title} checks no client certificates: write access: tls, or put it behind a proxy"
+    elif recipe.only_access == "mtls" != service.access:
+        yield "access", f"{recipe.title}: the recipe demands a client certificate: write access: mtls"
     elif service.speaks not in recipe.protocols:
         yield "speaks", f"{recipe.title} does not speak {service.speaks}: write speaks: {' or '.join(recipe.protocols)}"
 
@@ -188,6 +197,6 @@ def service_settings(name: RecipeName, dns: list[str], access: str) -> dict[str,
     return settings
 
 
-def default_access(name: RecipeName) -> str:
+def default_access(name: RecipeName) -> Access:
     """Return the access of the services that `recipe.add` writes: mtls, unless the server checks no clients."""
-    return "mtls" if RECIPES[name].checks_clients else "tls"
+    return RECIPES[name].only_access or "mtls"

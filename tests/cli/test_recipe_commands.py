@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,7 @@ def test_a_recipe_is_delivered_from_the_moment_that_it_is_added_and_not_before(h
     assert said.status == 0, said.error
     assert "added hosts.media.services.postgres" in said.out
     assert "include '/etc/doit-pki/postgres/postgresql.conf'" in said.out
+    assert "deploy.bootstrap" not in said.out, "a host with a folder needs no preparation"
     assert home.project().inventory.hosts["media"].services["postgres"].names == ("media.lab.internal",)
     report = home.doit()
     assert not report.failed, report.failed
@@ -52,6 +55,12 @@ def test_a_recipe_is_delivered_from_the_moment_that_it_is_added_and_not_before(h
     assert delivered(home, "forge") == {}
     row = next(line for line in invoke("recipe.list").out.splitlines() if line.startswith("postgres "))
     assert row.split() == ["postgres", "PostgreSQL", "postgres", "media"]
+
+
+def test_a_host_that_is_reached_by_ssh_is_prepared_again(home: Home, invoke: Invoke) -> None:
+    home.edit("proxy: caddy", "deliver: ssh\n    proxy: caddy")
+    said = invoke("recipe.add", "redis", "media")
+    assert "invoke deploy.bootstrap media" in said.out, said.out + said.error
 
 
 def test_a_server_for_everybody_asks_for_no_client_certificate(home: Home, invoke: Invoke) -> None:
@@ -139,12 +148,22 @@ def test_a_secret_of_kubernetes_has_the_certificate_and_follows_its_renewal(home
         assert invoke("renew", "media-mtls").status == 0
 
 
-def test_a_container_gets_files_with_a_reload_that_names_it(home: Home, invoke: Invoke) -> None:
+def test_a_container_gets_files_and_is_restarted_if_it_exists(home: Home, invoke: Invoke, tmp_path: Path) -> None:
     assert invoke("recipe.add", "compose", "media").status == 0
     assert not home.doit().failed
     release = load(home.project().store.release("media"))
     assert release is not None
     files = {Path(file.path).name: file for file in release.files if "/compose/" in file.path}
-    assert files.keys() == {"fullchain.pem", "key.pem", "client-ca.pem", "client-chain.pem", "client-crl.pem"}
-    assert {file.reload for file in files.values()} == {"docker restart app"}
-    assert {file.set for file in files.values()} == {""}
+    names = {"fullchain.pem", "key.pem", "client-ca.pem", "client-chain.pem", "client-crl.pem"}
+    assert {name: file.reload for name, file in files.items()} == {
+        **dict.fromkeys(names, "sh /etc/doit-pki/compose/reload.sh"),
+        "reload.sh": "",
+    }
+    docker, called = tmp_path / "docker", tmp_path / "called"
+    script = home.path / "build/release/media/files/etc/doit-pki/compose/reload.sh"
+    for status, calls in ((1, ["container inspect app"]), (0, ["container inspect app", "restart app"])):
+        docker.write_text(f"#!/bin/sh\necho $* >>{called}\nexit {status}\n")
+        docker.chmod(0o755)
+        done = subprocess.run(["sh", script], env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=False)
+        assert (done.returncode, called.read_text().splitlines()) == (0, calls)
+        called.unlink()

@@ -67,6 +67,14 @@ def test_a_service_with_a_recipe_is_found_by_it(tmp_path: Path) -> None:
             "b.access: a has the same recipe and access: tls; write the same access, or no recipe",
         ),
         (
+            "vpn: {recipe: openvpn, speaks: openvpn, access: tls}",
+            "vpn.access: OpenVPN: the recipe demands a client certificate: write access: mtls",
+        ),
+        (
+            "grafana: {recipe: grafana, port: 3000, access: mtls}",
+            "grafana.access: Grafana checks no client certificates: write access: tls, or put it behind a proxy",
+        ),
+        (
             'db: {upstream: "http://127.0.0.1:80", access: mtls, verifier: gnutls}',
             "db.verifier: with upstream, the proxy checks clients: leave it out",
         ),

@@ -39,13 +39,6 @@ hosts:
 clients: {anna@laptop: {email: anna@lab.internal}, app@server: {email: app@lab.internal}}
 templates: {without: all}
 """
-FILES = {
-    "tls.pem": "tls:server-mtls",
-    "roots.pem": "trust:roots",
-    "client-ca.pem": "trust:client-ca",
-    "client-chain.pem": "trust:client-chain",
-    "client-crl.pem": "crl:bundle-client",
-}
 PATIENCE = 60  # seconds: a server is up within one
 
 
@@ -109,15 +102,6 @@ def free_port() -> int:
         return port
 
 
-def own_files(host: FolderHost, owner: str, reload: str) -> dict[str, str]:
-    """Managed files of a project for a server without a recipe."""
-    return {
-        f"templates/services/{name}": f"# deploy-target: {host.path(name)}\n# deploy-hosts: server\n# deploy-artifact: {artifact}\n"
-        f"# deploy-owner: {owner}\n# deploy-mode: {'0640' if name == 'tls.pem' else '0644'}\n# deploy-reload: {reload}\n"
-        for name, artifact in FILES.items()
-    }
-
-
 def recipe_files(recipe: RecipeName, host: FolderHost, reload: str, changes: Mapping[str, str]) -> dict[str, str]:
     """The templates of a recipe, with the folder and the reload command of a host that is a folder itself.
 
@@ -140,20 +124,17 @@ def service_host(
     protocols: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     owner: str = "root:root",
-    recipe: RecipeName | None = None,
+    *,
+    recipe: RecipeName,
     changes: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[ServiceHost]:
-    """A project with a service for each protocol, after its first delivery, before its server was started.
-
-    With `recipe`, its files are those of the recipe.
-    """
+    """A project with a service for each protocol and the files of a recipe, before its server was started."""
     folder = Path(tempfile.mkdtemp(prefix="pki-services-"))  # servers run under accounts of their own
     folder.chmod(0o755)
     try:
         ports = {service: free_port() for service in protocols}
-        with_recipe = f"recipe: {recipe}, " if recipe else ""
         services = ", ".join(
-            f"{service}: {{{with_recipe}speaks: {speaks}, port: {ports[service]}, access: mtls, names: {NAME}}}"
+            f"{service}: {{recipe: {recipe}, speaks: {speaks}, port: {ports[service]}, access: mtls, names: {NAME}}}"
             for service, speaks in protocols.items()
         )
         reload = f"sh {folder}/host/reload"
@@ -161,9 +142,7 @@ def service_host(
         host.permit(f"trust {owner.partition(':')[2]}")
         home = LiveHome(folder / "home")
         home.write("pki.yaml", PROJECT.replace("SERVICES", services))
-        for name, text in (
-            recipe_files(recipe, host, reload, changes) if recipe else own_files(host, owner, reload)
-        ).items():
+        for name, text in recipe_files(recipe, host, reload, changes).items():
             home.write(name, text)
         transport = host.transport()
         monkeypatch.setattr(delivery_targets, "transport_of", lambda *_: transport)

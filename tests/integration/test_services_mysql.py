@@ -7,7 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.conftest import run
-from tests.integration.services import ServiceHost, check_revocation, check_who_is_let_in, service_host, started
+from tests.integration.services import (
+    ServiceHost,
+    check_renewal,
+    check_revocation,
+    check_who_is_let_in,
+    service_host,
+    started,
+)
 from tests.support.commands import Invoke
 from tests.support.invoked import invoke
 
@@ -18,23 +25,20 @@ ACCOUNTS = ("doit-pki-probe", "anna@laptop", "app@server")
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServiceHost]:
-    with service_host({"db": "mysql"}, monkeypatch) as host:
+    with service_host({"db": "mysql"}, monkeypatch, "root:mysql", recipe="mariadb") as host:
         data, port = host.folder / "data", host.ports["db"]
         run("mariadb-install-db", "--user=root", f"--datadir={data}", "--auth-root-authentication-method=normal")
+        run("chown", "-R", "mysql", data)
         options = {
-            "user": "root",
+            "user": "mysql",
             "datadir": data,
             "bind-address": "127.0.0.1",
             "port": port,
             "socket": data / "socket",
-            "ssl-cert": host.file("tls.pem"),
-            "ssl-key": host.file("tls.pem"),
-            "ssl-ca": host.file("client-chain.pem"),
-            "ssl-crl": host.file("client-crl.pem"),
         }
-        host.reloads_by(f"mariadb --socket={data}/socket -u root -e 'FLUSH SSL'")
+        host.reloads_by(f"mariadb-admin --socket={data}/socket -u root flush-ssl")
         given = (f"--{name}={value}" for name, value in options.items())
-        with started(host.folder, "mariadbd", "--no-defaults", *given, port=port):
+        with started(host.folder, "mariadbd", f"--defaults-file={host.file('99-doit-pki.cnf')}", *given, port=port):
             yield host
 
 
@@ -49,5 +53,6 @@ def test_mariadb_lets_in_whom_it_should_and_refuses_a_revoked_client(served: Ser
             f"CREATE USER '{account}'@'127.0.0.1' REQUIRE X509; CREATE USER '{account}'@'localhost' REQUIRE X509",
         )
     check_who_is_let_in(served, invoke, "db")
+    check_renewal(served, invoke, "db")
     check_revocation(served, invoke, "db")
     sql(served, "KILL USER 'app@server'")
