@@ -157,7 +157,7 @@ def diff(context: Context, host: str) -> None:
 def push(context: Context, host: str) -> None:
     """Deliver to a host now, also outside of its window; a pinned host follows its releases again."""
     project = project_of(context)
-    delivery = _delivery(context, project, host)
+    delivery = _delivery(context, project, host, by_command=True)
     if delivery.payloads.pinned():
         _decide(project.store, project.now, project.ledger_view, host, "unpinned", "followed again by deploy.push")
     _deliver(context, delivery)
@@ -279,10 +279,18 @@ def deliveries_of(project: Project) -> dict[str, Delivery]:
     return dict(plan.plan(project).deliveries)
 
 
-def _delivery(context: Context, project: Project, host: str) -> Delivery:
-    """Return the delivery of a host with `deliver: ssh` or `deliver: local`. Raises PkiError for another one."""
+def _delivery(context: Context, project: Project, host: str, *, by_command: bool = False) -> Delivery:
+    """Return the delivery of a host with `deliver: ssh` or `deliver: local`. Raises PkiError for another one.
+
+    With `by_command`, also that of a host with `deliver: {command: …}`.
+    """
     deliveries = deliveries_of(project)
     delivery = deliveries[require_one_of(host, deliveries, "host")]
+    if by_command and delivery.hook:
+        return delivery
+    if delivery.hook:
+        what = f"{host} is deployed by a command: doit cannot compare, undo or prepare what is there"
+        raise PkiError(what, f"to run the command again: ./run invoke deploy.push {host}")
     if not delivery.records.is_remote:
         lines = "`ca: local` under deploy" if host == "ca" else f"`deliver: ssh` or `deliver: local` under hosts.{host}"
         raise PkiError(f"{host} is deployed into a folder", f"in pki.yaml, set {lines}")

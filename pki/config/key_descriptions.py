@@ -185,7 +185,8 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
         ),
         "port": Key("TCP port on which the proxy accepts TLS.", "8443"),
         "deliver": Key(
-            "How files get to the host: ssh, local (this machine), folder (in build/hosts/), or none.", "ssh"
+            "How files get to the host: ssh, local (this machine), folder (in build/hosts/), none, or a `command` on this machine.",
+            "ssh",
         ),
         "ssh": Key("Account, port and name for ssh, where they are not in your ssh configuration.", "{user: deploy}"),
         "scope": Key(
@@ -222,6 +223,13 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
         "key": KEY,
         "rekey": REKEY,
         "request": REQUEST,
+    },
+    "DeliverCommand": {
+        "command": Key(
+            "Command on this machine, started without a shell once for each certificate of the host, as a deploy hook of "
+            "lego or certbot.",
+            "hooks/appliance https://10.0.0.9",
+        ),
     },
     "Ssh": {
         "user": Key("Account on the host.", "deploy", "that of the ssh configuration"),

@@ -23,6 +23,7 @@ from pki.config.fields import (
     Access,
     Account,
     Batch,
+    CommandLine,
     DatabaseAddress,
     Deliver,
     Destination,
@@ -168,6 +169,12 @@ class Ssh(StrictModel):
     name: Destination | None = None
 
 
+class DeliverCommand(StrictModel):
+    """A command on this machine that brings the files of a host to where they are used."""
+
+    command: CommandLine
+
+
 class Host(StrictModel):
     """A host: how releases are delivered to it, its proxy and services, and the names in its certificates.
 
@@ -180,7 +187,7 @@ class Host(StrictModel):
     network: Slug
     address: Addresses | None = None
     port: Annotated[int, Field(ge=1, le=65535)] = 443
-    deliver: Deliver = "folder"
+    deliver: Deliver | DeliverCommand = "folder"
     ssh: Ssh = Ssh()
     scope: Literal["config", "certificates"] = "config"
     trust: Annotated[tuple[TrustStore, ...], SINGLE_OR_NONEMPTY_LIST, Field(min_length=1)] = ("debian",)
@@ -202,6 +209,11 @@ class Host(StrictModel):
         return as_tuple(self.address)
 
     @property
+    def transport(self) -> str:
+        """Return how files get to the host: folder, ssh, local, none or command."""
+        return "command" if isinstance(self.deliver, DeliverCommand) else self.deliver
+
+    @property
     def is_probed(self) -> bool:
         """Return whether services are probed: by default those that files are delivered to with ssh or local."""
         return any(map(self.probes, self.services))
@@ -214,7 +226,7 @@ class Host(StrictModel):
         """Return whether a service is probed; one whose protocol cannot be asked from here never is."""
         if self.services[service].speaks in UNSEEN or self.probe == "none":
             return False
-        return self.probe is not None or (self.deliver in {"ssh", "local"} and self.serves(service))
+        return self.probe is not None or (self.transport in {"ssh", "local", "command"} and self.serves(service))
 
     @property
     def jump(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -10,11 +10,12 @@ from typing import Protocol
 from pki.common.cache import Cache
 from pki.common.errors import PkiError
 from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
-from pki.common.timestamps import moment
+from pki.common.timestamps import instant, moment
 from pki.config.delivery_window import is_in_window
 from pki.config.identifiers import ArtifactId
 from pki.deploy import installed_crls, preflight, verification
 from pki.deploy import receipt as receipts
+from pki.deploy.hooks import DeployHook
 from pki.deploy.host_payloads import HostPayloads
 from pki.deploy.host_records import HostRecords
 from pki.deploy.installed_crls import InstalledCrl
@@ -23,7 +24,9 @@ from pki.deploy.payload import Payload
 from pki.deploy.preflight import Trust
 from pki.deploy.receipt import Receipt, file_record
 from pki.deploy.root_acceptance import RootAcceptance
+from pki.deploy.ssh import NEXT_RUN
 from pki.deploy.transaction import Destination, HostChange, HostOutcome
+from pki.deploy.verification import Verification
 
 DAY = timedelta(days=1)
 NEVER_CHECKED = ""  # in place of the time of the last contact
@@ -58,6 +61,7 @@ class Delivery:
     engine: Engine | None = None
     trust: Callable[[], Trust] | None = None
     root: Callable[[], NewRoot] = lambda: NO_ROOT
+    hook: DeployHook | None = None
 
     @property
     def records(self) -> HostRecords:
@@ -96,12 +100,22 @@ class Delivery:
         """Return why the folder of a host must be brought up to date; its files are compared with the receipt."""
         reasons, paths = self._differences()
         receipt = self.records.receipt
+        if not reasons and receipt and self.hook:
+            reasons = self._hook_reasons(receipt)
+            paths.add(str(self.records.store.contact(self.host)))
         if not reasons and receipt:
             reasons = self.records.folder_transport.drift(receipt)
             paths |= set(self.records.folder_transport.watched_paths(receipt))
         if not reasons and paths:
             cache.remember(ArtifactId("deploy", self.host), self._cache_key, [*paths], [NEVER_CHECKED])
         return reasons
+
+    def _hook_reasons(self, receipt: Receipt) -> list[Reason]:
+        """Return why the command of a host must run although its release is in the folder."""
+        if receipt.transport != self.records.transport:
+            return [Why.CHANGED(what=f"hosts.{self.host}.deliver")]
+        failing_since = self.records.contact.failing_since
+        return [Why.FAILING(date=failing_since[:10])] if failing_since else []
 
     def _remote_reasons(self, cache: Cache, now: datetime) -> list[Reason]:
         """Return why a remote host must be contacted now; nothing while it waits for its new root or its window."""
@@ -190,6 +204,8 @@ class Delivery:
         payload = self.payloads.desired()
         if payload is None:
             raise PkiError("its release is missing", "./run doit")
+        if self.hook:
+            return self._deliver_by_command(self.hook, payload, now)
         if not self.records.is_remote:
             return self._deliver_to_folder(payload, now)
         self.root_acceptance.require_accepted_root()
@@ -211,8 +227,39 @@ class Delivery:
         is_rollback = pin and before and after != before and pin.since >= moment(before.delivered_at)
         return Outcome(Verb.ROLLED_BACK if is_rollback else Verb.DEPLOYED, tuple(done))
 
+    def _deliver_by_command(self, hook: DeployHook, payload: Payload, now: datetime) -> Outcome:
+        """Write the files into the folder of the host, run its command, and verify the services.
+
+        The receipt is written after a success only, so that the next run tries again.
+        """
+        records, change = self.records, self.change(payload, self.records.receipt, now)
+        endpoints, prober = change.destination.endpoints, change.destination.prober
+        try:
+            contents = change.check_release(None)
+            before = verification.check_before(endpoints, prober)
+            receipt, reasons = self._write_folder(payload, now)
+            hook.run()
+            verifications = verification.verify_services(endpoints, change.expectations(contents), before, prober)
+            _require_verified(verifications)
+        except PkiError as error:
+            raise records.record_failure(payload, error, now) from None
+        expiry = instant(contents.first_expiry) if contents.first_expiry else ""
+        records.save_receipt(
+            replace(receipt, transport="command", not_done=(), verification=verifications, first_expiry=expiry)
+        )
+        log = {name: str(verdict) for name, verdict in verifications.items()}
+        records.history.add_log_entry(now, receipt.release, "delivered", files=len(receipt.files), verification=log)
+        records.save_contact(records.contact.succeeded(now, ()))
+        return Outcome(Verb.DEPLOYED, tuple(reasons))
+
     def _deliver_to_folder(self, payload: Payload, now: datetime) -> Outcome:
         """Deliver into a folder. The outcome reports only foreign CRLs and lost records."""
+        receipt, reasons = self._write_folder(payload, now)
+        self.records.save_receipt(receipt)
+        return Outcome(Verb.DEPLOYED, tuple(reasons))
+
+    def _write_folder(self, payload: Payload, now: datetime) -> tuple[Receipt, list[Reason]]:
+        """Write the files of a release into the folder; return the receipt, not stored yet, and what was noticed."""
         records = self.records
         digests = {file.sha256 for file in payload.release.files}
         crls = installed_crls.read_from_folder(records.store.host_root(self.host), payload)
@@ -223,14 +270,16 @@ class Delivery:
         if records.has_lost_receipt:
             reasons = [Why.RECEIPT_DAMAGED(), *foreign]
             reasons += [Why.BOTH_DAMAGED()] if records.folder_transport.delivered_paths(None) is None else []
-        receipt = records.receipt
-        drift = records.folder_drift(receipt) if receipt else []
+        receipt, is_retry = (
+            records.receipt,
+            bool(records.contact.failing_since),
+        )  # then the receipt is older than the folder
+        drift = records.folder_drift(receipt) if receipt and not is_retry else []
         if receipt and drift:
             records.history.add_log_entry(now, receipt.release, "drift", drift=[reason.as_json() for reason in drift])
         new_receipt = records.folder_transport.deliver(payload, receipt, now)
         new_receipt = replace(new_receipt, roots=preflight.root_subjects(payload, self.trust()))
-        records.save_receipt(new_receipt)
-        return Outcome(Verb.DEPLOYED, tuple(reasons))
+        return new_receipt, reasons
 
     def crls_in_place(self) -> list[InstalledCrl]:
         """Return every CRL file of the release as the host has it, by one contact that changes nothing."""
@@ -304,3 +353,9 @@ class Delivery:
         if not self.may_change(now) and self._differences()[0]:
             parts.append(f"waits for its window {self.window}")
         return "; ".join(parts)
+
+
+def _require_verified(verifications: Mapping[str, Verification]) -> None:
+    """Raise PkiError if a service does not serve what the command of its host brought."""
+    if failure := verification.failure_text(verifications):
+        raise PkiError(f"after its command: {failure}", NEXT_RUN)

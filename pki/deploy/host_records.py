@@ -29,7 +29,7 @@ DAY = timedelta(days=1)
 
 @dataclass
 class HostRecords:
-    """The records of one host in the store; `transport` is folder, ssh or local."""
+    """The records of one host in the store; `transport` is folder, command, ssh or local."""
 
     host: str
     store: Store
@@ -38,6 +38,11 @@ class HostRecords:
     @property
     def is_remote(self) -> bool:
         """Return whether the host is reached by a dialogue with pki-apply, not by writing into a folder."""
+        return self.transport not in {"folder", "command"}
+
+    @property
+    def is_verified(self) -> bool:
+        """Return whether a delivery is verified over the network; of files in a folder alone, nothing can be verified."""
         return self.transport != "folder"
 
     @cached_property
@@ -71,6 +76,8 @@ class HostRecords:
         if self.is_remote:
             return (*self.contact.drift, *self.contact.writable)
         receipt = self.receipt
+        if self.is_verified and self.contact.failing_since:
+            return ()  # its command failed: the folder is newer than the receipt
         return self.folder_drift(receipt) if receipt else ()
 
     def folder_drift(self, receipt: Receipt) -> list[Reason]:

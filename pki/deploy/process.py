@@ -6,7 +6,9 @@ import contextlib
 import os
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from pki.common.child_processes import wait_ready
@@ -46,13 +48,20 @@ class Process:
     FileNotFoundError when the program does not exist.
     """
 
-    def __init__(self, command: tuple[str, ...], limits: Limits) -> None:
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        limits: Limits,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C"},
+            env={**(os.environ if environment is None else environment), "LC_ALL": "C"},
+            cwd=folder,
         )
         assert self._process.stdin
         assert self._process.stdout
@@ -203,12 +212,20 @@ class Process:
             return self._process.wait()
 
 
-def run(command: tuple[str, ...], data: bytes, limits: Limits) -> tuple[int, str, str]:
+def run(
+    command: tuple[str, ...],
+    data: bytes,
+    limits: Limits,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> tuple[int, str, str]:
     """Run a program to its end; return its exit status, and the last part of its output and standard error.
+
+    `environment` and `folder` are those of this process if they are None.
 
     Raises LimitError, and FileNotFoundError when the program does not exist.
     """
-    with Process(command, limits) as process:
+    with Process(command, limits, environment, folder) as process:
         try:
             process.send(data)
         except LimitError:

@@ -126,7 +126,7 @@ class RevocationCheck:
 
     def _endpoints_of(self, use: dependents.Use) -> Iterator[CheckedEndpoint]:
         delivery, program = self._deliveries.get(use.name), use.program
-        if delivery and delivery.records.is_remote and delivery.destination and program:
+        if delivery and delivery.records.is_verified and delivery.destination and program:
             to = delivery.destination()
             for endpoint in to.endpoints:
                 if endpoint.service in use.services:
@@ -270,7 +270,7 @@ class RevocationCheck:
             if delivery is None:
                 text = "gets no deployments; nothing was verified"
                 yield Observation(place, RefusalVerdict.FOLDER, f"{text}; {caveat}" if caveat else text)
-            elif not delivery.records.is_remote:
+            elif not delivery.records.is_verified:
                 is_delivered = delivery.host in delivered
                 text = (
                     "written to a folder, not verified"

@@ -35,6 +35,7 @@ from pki.deploy.tls_client import Endpoint, Prober, fingerprint
 from pki.deploy.transaction import Destination, expectations
 from pki.deploy.verification import Expectation
 from pki.pipeline.desired_state import DesiredState
+from pki.pipeline.hook_delivery import hook_of
 from pki.project.authorities import Authorities
 from pki.project.clock_guard import Evidence, HostClock
 from pki.project.layout import Store
@@ -60,7 +61,7 @@ class ReleaseChecks:
         return Trust(
             roots_pem=b"".join(generation.pem for generation in generations if generation.authority == "root"),
             authorities_pem=b"".join(generation.pem for generation in generations),
-            is_revoked=partial(_is_revoked_for_hosts, self.desired),
+            is_revoked=self.desired.is_revoked_for_hosts,
             has_expired=self.has_expired,
             adopted_pem=b"".join(_adopted_certificates(project.inventory, project.authorities)),
             pkcs12_passphrase=partial(passphrase_of, project.passphrases),
@@ -144,11 +145,13 @@ def _host_deliveries(desired: DesiredState, checks: ReleaseChecks, fleet: Fleet 
     for name, host in desired.hosts.items():
         if host.deliver != "none" and (desired.library.for_host(name, host).files or name in desired.blocked_hosts):
             engine = fleet if host.deliver == "ssh" else None  # the others need no ssh, and so no Ansible
-            destination = partial(destination_of, checks, name, host)
-            payloads = HostPayloads(
-                HostRecords(name, project.store, host.deliver), partial(project.host_decisions.pin, name)
+            destination, records = (
+                partial(destination_of, checks, name, host),
+                HostRecords(name, project.store, host.transport),
             )
-            yield Delivery(payloads, host.window or "", destination, engine, checks.compute_trust, checks.compute_root)
+            payloads = HostPayloads(records, partial(project.host_decisions.pin, name))
+            rules = (checks.compute_trust, checks.compute_root, hook_of(desired, name, host))
+            yield Delivery(payloads, host.window or "", destination, engine, *rules)
 
 
 def _due_members(desired: DesiredState, deliveries: Iterable[Delivery]) -> Iterator[Delivery]:
@@ -175,8 +178,8 @@ def _is_ready(desired: DesiredState, delivery: Delivery) -> bool:
 
 
 def sources(desired: DesiredState, delivery: Delivery) -> tuple[str, ...]:
-    """Return the files that the verification of a remote host needs: the roots and the test identities."""
-    if not delivery.records.is_remote:
+    """Return the files that the verification of a host needs: the roots and the test identities."""
+    if not delivery.records.is_verified:
         return ()
     store = desired.project.store
     files = [str(store.bundle(desired.leaves[name])) for name in (PROBE, CANARY) if name in desired.leaves]
@@ -386,14 +389,3 @@ def jump_transport(inventory: Inventory, store: Store, host: Host) -> Transport 
     host_config = inventory.hosts.get(name)
     jump = transport_of(inventory, store, name, host_config or Host(network=host.network))
     return replace(jump, user=user or jump.user, port=port or jump.port)
-
-
-def _is_revoked_for_hosts(desired: DesiredState, serial: int) -> bool:
-    """Return whether a certificate is revoked and must not be deployed.
-
-    A revoked certificate whose replacement is stopped stays on its host.
-    """
-    return (
-        desired.project.revocations.is_revoked(serial, certificate_unchanged=False)
-        and serial not in desired.stopped_serials
-    )

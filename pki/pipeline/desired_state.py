@@ -132,6 +132,14 @@ class DesiredState:
                     serials.add(certificate.serial_number)
         return frozenset(serials)
 
+    def is_revoked_for_hosts(self, serial: int) -> bool:
+        """Return whether a certificate is revoked and must not be deployed.
+
+        A revoked certificate whose replacement is stopped stays on its host.
+        """
+        is_revoked = self.project.revocations.is_revoked(serial, certificate_unchanged=False)
+        return is_revoked and serial not in self.stopped_serials
+
     # -- releases --
 
     @cached_property

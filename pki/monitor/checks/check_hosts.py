@@ -183,7 +183,7 @@ def _failure_before_contact(context: CheckContext, host: str) -> Iterator[Findin
 def _unwell_hosts(context: CheckContext) -> Sequence[HostState]:
     """Return the states of hosts that are not well; cached while the folders of receipts and contacts do not change."""
     project = context.project
-    remote = [delivery for delivery in context.plan.deliveries.values() if delivery.records.is_remote]
+    remote = [delivery for delivery in context.plan.deliveries.values() if delivery.records.is_verified]
     if not remote:
         return []
     key = digest_of([delivery.host for delivery in remote], sorted((project.host_decisions.pins or {}).items()))

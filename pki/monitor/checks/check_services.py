@@ -174,7 +174,7 @@ def _remedy(context: CheckContext, result: ProbeResult) -> Remedy | str:
     host = context.project.inventory.hosts[result.host]
     program = program_of(host, result.service)
     own_reload = host.reload if host.services[result.service].is_proxied else None  # its unit is unknown then
-    is_ours = host.deliver in {"ssh", "local"}
+    is_ours = host.transport in {"ssh", "local", "command"}
     push = here("invoke", "deploy.push", result.host) if is_ours else f"copy the release of {result.host} to it"
     if result.fault == ProbeFault.SILENT:
         port = f"check that this machine can reach port {result.port}; if it never can: probe: none in pki.yaml"

@@ -15,7 +15,7 @@ from pki.common.errors import InventoryError, PkiError
 from pki.config import loader
 from pki.config.authority_rules import IntermediateRule
 from pki.config.ip_addresses import url_host
-from pki.config.model import Inventory
+from pki.config.model import DeliverCommand, Inventory
 from pki.config.secret_sources import Secrets
 from pki.deploy.ansible.runner import find_program
 from pki.monitor.alerts.smtp import PORTS
@@ -47,7 +47,7 @@ def observe_project(home: Path) -> Iterator[MachineObservation]:
     )
     for path, text, remedy in safe_directories.writable_by_others(home):
         yield MachineObservation("project", f"{path}: {text}", Level.WARNING, remedy)
-    yield from _deliveries(config)
+    yield from _deliveries(config, home)
     yield from _extras(config)
     yield from _commands(config.secrets, home)
     yield from _alerts(config)
@@ -57,7 +57,7 @@ def observe_project(home: Path) -> Iterator[MachineObservation]:
         )
 
 
-def _deliveries(config: Inventory) -> Iterator[MachineObservation]:
+def _deliveries(config: Inventory, home: Path) -> Iterator[MachineObservation]:
     """Yield ssh, Ansible and the rights that the engine and the transports of the hosts need."""
     remote = [name for name, host in config.hosts.items() if host.deliver == "ssh"]
     if remote:
@@ -76,6 +76,13 @@ def _deliveries(config: Inventory) -> Iterator[MachineObservation]:
         yield MachineObservation(
             "deliver: local", value, Level.OK if is_root else Level.NOTICE, "" if is_root else "sudo ./run doit"
         )
+    for name, host in config.hosts.items():
+        if isinstance(host.deliver, DeliverCommand):
+            text = f"{host.deliver.command}: not found, and pki.yaml names it for the host {name}"
+            program = shlex.split(host.deliver.command)[0]
+            path = _program(program, home)
+            remedy = (Level.CRITICAL, f"install {program}, or make it executable") if not path else ()
+            yield MachineObservation(f"hosts.{name}.deliver", path or text, *remedy)
     if config.deploy.engine == "ansible":
         try:
             yield MachineObservation("deploy.engine: ansible", find_program(config.deploy.ansible.command))
@@ -120,11 +127,16 @@ def _commands(secrets: Secrets, home: Path) -> Iterator[MachineObservation]:
     for name, source in secrets.named.items():
         if source.command:
             program = shlex.split(source.command)[0]
-            path = shutil.which(program if "/" not in program else str(home / program))
+            path = _program(program, home)
             value = path or f"{program}: not found, and pki.yaml names it for the passphrase of {name}"
             yield MachineObservation(
                 f"secrets.{name}", value, *(() if path else (Level.CRITICAL, f"install {program}"))
             )
+
+
+def _program(program: str, home: Path) -> str | None:
+    """Return the path of a program that is started in the folder of the project, None if there is none."""
+    return shutil.which(program if "/" not in program else str(home / program))
 
 
 def _alerts(config: Inventory) -> Iterator[MachineObservation]:

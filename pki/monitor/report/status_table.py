@@ -160,10 +160,10 @@ class StatusTable:
                 *unverified_upstreams.phrases(self.project.inventory, name),
             ]
         )
-        if state := delivery.state(self.project.now) if delivery.records.is_remote else "":
+        if state := delivery.state(self.project.now) if delivery.records.is_verified else "":
             text = f"{state}; {text}"
         left = self._left(timestamps.moment(deployed.first_expiry)) if deployed.first_expiry else ""
-        is_failing = delivery.records.is_remote and delivery.records.contact.failing_since
+        is_failing = delivery.records.is_verified and delivery.records.contact.failing_since
         return TableRow(deploy.id, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 
     def _crl_rows(self, artifacts: Iterable[Artifact]) -> Iterator[TableRow]:
