@@ -93,13 +93,17 @@ def _moves(revocations: Revocations, leaves: Mapping[str, Leaf], changed: Collec
 
 
 def _unique_names(issued: Issued) -> tuple[str, ...]:
-    """Return the names of a certificate that no other leaf may have: of a client its CN, of a server all names."""
-    return (issued.common_name,) if issued.profile == "client" else issued.names
+    """Return the names of a certificate that no other leaf may have: of a client all but its e-mail address, of a server all."""
+    if issued.profile != "client":
+        return issued.names
+    return tuple(dict.fromkeys((issued.common_name, *(name for name in issued.names if "@" not in name))))
 
 
 def _declared_names(leaf: Leaf) -> tuple[str, ...]:
     """Return the names that pki.yaml declares for a leaf, of the kind of `_unique_names`."""
-    return (leaf.common_name,) if leaf.profile == "client" else leaf.dns + leaf.addresses
+    if leaf.profile != "client":
+        return leaf.dns + leaf.addresses
+    return tuple(dict.fromkeys((leaf.common_name, *leaf.dns, *leaf.addresses, *leaf.uris)))
 
 
 def _declares(leaf: Leaf | None, key: Key) -> bool:

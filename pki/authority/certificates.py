@@ -159,14 +159,15 @@ class LeafCertificates:
     def _revocation_reasons(self, leaf: Leaf, serial: int, *, certificate_unchanged: bool) -> list[Reason]:
         """Return a reason if a certificate is revoked. For the canary, return a reason if it is not revoked.
 
-        The canary is revoked on purpose. `certificate_unchanged` is the parameter of `Revocations.is_revoked`.
+        The canary is revoked on purpose. With `certificate_unchanged`, the certificate is the one of the last run, so that an
+        unchanged ledger gives the answer without a query (`Revocations.is_revoked`).
         """
         revocations, ledger_view = self.project.revocations, self.project.ledger_view
         if not leaf.is_canary:
             is_revoked = revocations.is_revoked(serial, certificate_unchanged=certificate_unchanged)
             return [Why.REVOKED()] if is_revoked else []
         if certificate_unchanged and ledger_view.was_unchanged_at_start:
-            return []  # the run that issued the canary also revoked it
+            return []  # nothing was recorded since the last run, and the run that issued the canary also revoked it
         if revocations.is_revoked(serial, certificate_unchanged=False):
             return []
         if ledger_view.fault:
@@ -174,7 +175,7 @@ class LeafCertificates:
         return [Why.NOT_REVOKED()]
 
     def _stopped_damage(self, leaf: Leaf) -> list[Reason]:
-        """Return how the PEM bundle of a leaf is damaged whose replacement is stopped."""
+        """Return how the PEM bundle is damaged, for a leaf whose replacement is stopped."""
         return stopped_damage(self.project.store, self.project.authorities, self.project.revocations, leaf)
 
     def _stopped_faults(self, leaf: Leaf) -> list[Reason]:
@@ -205,7 +206,7 @@ class LeafCertificates:
         inventory = self.project.inventory
         request = filesystem.read(self.project.store.home / leaf.request) if leaf.request else None
         return digest_of(
-            *(leaf.common_name, leaf.dns, leaf.addresses, leaf.emails, leaf.key, request),
+            *(leaf.common_name, leaf.dns, leaf.addresses, leaf.emails, leaf.uris, leaf.key, request),
             *(issuer.chain_digest if issuer else "", inventory.organisation, inventory.publish.url),
         )
 
@@ -275,8 +276,8 @@ class LeafCertificates:
     def _leaf_key(self, leaf: Leaf) -> keys.PrivateKey:
         """Return a new key, or with `rekey: keep` the present key, if it is intact, of the declared kind and not revoked."""
         if not leaf.rekey:
-            current = self.examine(leaf)
-            is_revoked = isinstance(current, list) and any(reason.code is Why.REVOKED for reason in current)
+            finding = self.examine(leaf)
+            is_revoked = isinstance(finding, list) and any(reason.code is Why.REVOKED for reason in finding)
             key_pem = canonical.split_bundle(filesystem.read(self.project.store.bundle(leaf)) or b"").get("key.pem")
             if key_pem and not is_revoked:
                 with suppress(PkiError):  # raised where the present key is damaged: a new key replaces it
@@ -289,6 +290,7 @@ class LeafCertificates:
         """Revoke the canary's certificates before the new files are in place, so that no valid canary ever exists."""
         for issued in self.project.ledger.certificates(artifact=artifact, expiring_after=self.project.now):
             if not issued.revoked:
+                # of the reasons of RFC 5280 §5.3.1 the one that raises no alarm: nobody lost a key
                 self.project.ledger.record_revocation(issued, reason="superseded", at=self.project.now)
         self.project.revocations.forget()
 

@@ -69,6 +69,25 @@ def trust_files(store: Store, authorities: Authorities) -> dict[str, bytes]:
     }
 
 
+def external_files(store: Store, authorities: Authorities, authority: str) -> dict[str, bytes]:
+    """Return the files of an external authority, by path relative to the project.
+
+    `NAME-trust.pem` has the roots and the generations of it that are neither expired nor revoked, for programs that
+    verify a server whose own chain may lack the intermediate. `NAME-chain.pem`, for the server of the authority, has the
+    generation that issues, the cross-certificates of its root, and the root; there is none before the first ceremony.
+    """
+    live_roots = [generation for name in authorities.live("root") if (generation := authorities.generation(name))]
+    existing = [generation for name in authorities.live(authority) if (generation := authorities.generation(name))]
+    trusted = [generation.pem for generation in existing if authorities.is_live(generation)]
+    roots = [root.pem for root in reversed(live_roots)]
+    files = {store.shown(store.external_trust(authority)): b"".join([*reversed(trusted), *roots])}
+    issuing = authorities.issuing(authority)
+    root = authorities.root_of(issuing.certificate) if issuing else None
+    if issuing and root:
+        files[store.shown(store.external_chain(authority))] = issuing.chain + root.pem
+    return files
+
+
 def client_crl_bundle(store: Store, authorities: Authorities) -> dict[str, bytes]:
     """Return the CRLs of every CA in every live client chain as one file, as nginx, HAProxy and Apache need it.
 

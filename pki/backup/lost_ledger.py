@@ -11,7 +11,6 @@ from cryptography import x509
 from pki.backup import restore
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.config.identifiers import AUTHORITIES
 from pki.ledger.types import EMPTY, MISSING, OLDER, UNKNOWN_AUTHORITIES, Head, LedgerFault
 from pki.project.authorities import Authorities
 from pki.project.layout import Store
@@ -84,7 +83,7 @@ def _unrecorded_authorities(
     store: Store, authorities: Authorities, ledger_view: LedgerView
 ) -> Iterator[tuple[x509.Certificate, str, str]]:
     """Yield each authority certificate in `ca/` that the ledger lacks, with the names of its generation and issuer."""
-    for name in (name for authority in AUTHORITIES for name in store.generations(authority)):
+    for name in (name for authority in store.authorities() for name in store.generations(authority)):
         with suppress(PkiError):  # a damaged certificate is reported where the authority is read
             if (generation := authorities.generation(name)) is None:
                 continue

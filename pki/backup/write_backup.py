@@ -172,7 +172,8 @@ def _paths(inventory: Inventory, store: Store) -> Iterator[Path]:
     ]
     ssh = [config.deploy.ssh_config] if config.deploy.ssh_config else []
     adopted = [folder for folder in _adopted(inventory) if (home / folder).is_relative_to(home)]
-    authorities = [file for host in config.hosts.values() for file in upstreams.ca_files(host).values()]
+    authorities = [file for host in config.hosts.values() for file in upstreams.ca_files(config, host).values()]
+    authorities += [rule.external for rule in config.authorities.externals.values()]
     single = {"pki.yaml", *OTHER_FILES, *ssh, *requests, *authorities, *_secret_files(inventory, store), *adopted}
     yield from {path for name in single for path in _below(home / name) if not path.is_relative_to(store.ca)}
     yield from (path for path in _below(store.ca) if not any(fnmatch.fnmatch(path.name, entry) for entry in EXCLUDED))

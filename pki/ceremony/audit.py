@@ -18,7 +18,7 @@ from pki.ceremony.verify_response import ParsedResponse
 from pki.common import filesystem
 from pki.common.counts import counted
 from pki.common.errors import PkiError
-from pki.config.identifiers import GenerationName
+from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.x509.canonical import fingerprint
 
 PRESIGNED = re.compile(r"(root-[0-9]+)(?:-crl-|/crl/)([0-9]+)\.pem")
@@ -181,10 +181,19 @@ def _unused_roots(folder: Path, created: _Created) -> list[str]:
     return names
 
 
+def _is_generation(path: Path) -> bool:
+    """Return whether a file `cert.pem` is in the folder of a generation; folders of adopted CAs may have similar names."""
+    name = path.parent.name
+    is_ours = GenerationName.parse(name).authority in {*AUTHORITIES, path.parent.parent.name}
+    return is_ours and bool(re.fullmatch(GENERATION, name))
+
+
 def _file_faults(folder: Path, crl_paths: CrlPaths, created: _Created, unused_roots: list[str]) -> Iterator[str]:
     """Yield certificates and CRLs that no ceremony created or a later one replaced, and certificates that are missing."""
     created_certificates = {  # without cross-certificates, which have files of their own
-        name: pem for (name, issuer), pem in created.certificates.items() if name == issuer or "root" not in name
+        name: pem
+        for (name, issuer), pem in created.certificates.items()
+        if name == issuer or not GenerationName.parse(name).is_root
     }
     certificate_paths = [
         path for path in sorted(folder.rglob("cert.pem")) if CLIENTS_FOLDER not in path.relative_to(folder).parts
@@ -192,7 +201,7 @@ def _file_faults(folder: Path, crl_paths: CrlPaths, created: _Created, unused_ro
     for path in certificate_paths:
         name = path.parent.name
         if (
-            re.fullmatch(GENERATION, name)
+            _is_generation(path)
             and name not in unused_roots
             and filesystem.read(path) != created_certificates.get(name, "").encode()
         ):

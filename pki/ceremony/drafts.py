@@ -137,7 +137,7 @@ def draft_intermediate(
         subject=certificate_signing.subject_name(request.organisation, requested.common_name),
         key=keys.read_request_key(requested.request.encode(), f"the request of {requested.name}"),
         dates=(requested.not_before, requested.not_after),
-        extensions=profiles.intermediate_extensions(requested.authority, requested.domains, requested.addresses)
+        extensions=profiles.intermediate_extensions(requested.purpose, requested.domains, requested.addresses)
         + profiles.publication_extensions(request.publish, requested.issuer),
         issuer=issuer,
     )

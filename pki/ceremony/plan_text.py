@@ -41,7 +41,9 @@ def signature_lines(request: Request, contents: VaultContents) -> Iterator[str]:
 
 def _intermediate(request: Request, intermediate: RequestedIntermediate, contents: VaultContents) -> Iterator[str]:
     """Describe an intermediate, and how its permitted names differ from those of the generation before."""
-    yield f"certify {intermediate.name}, “{intermediate.common_name}”, with {intermediate.issuer}: it may sign {PURPOSES[intermediate.authority]}"
+    yield f"certify {intermediate.name}, “{intermediate.common_name}”, with {intermediate.issuer}: it may sign {PURPOSES[intermediate.purpose]}"
+    if intermediate.is_external:
+        yield "  its key is NOT in this project: another server has it, and decides alone what it signs"
     yield f"  valid {intermediate.not_before:%Y-%m-%d} to {intermediate.not_after:%Y-%m-%d}"
     yield f"  for names under {', '.join(intermediate.domains)}; for addresses in {', '.join(map(str, intermediate.addresses)) or 'none'}"
     yield f"  CRLs and certificates are published at {request.publish}"

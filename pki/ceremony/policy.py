@@ -194,6 +194,8 @@ def _intermediate_faults(request: Request, requested: RequestedIntermediate, con
     if others_with_key:
         yield f"its key is also that of {others_with_key[0]}; every generation needs its own key"
     yield from _date_faults(request, requested.not_before, requested.not_after, requested.issuer, contents)
+    if requested.is_external and requested.addresses:
+        yield f"would permit addresses: {', '.join(map(str, requested.addresses))}; an external authority has DNS names only"
 
 
 def _has_key(requested: RequestedIntermediate, key: CertificatePublicKeyTypes) -> bool:

@@ -19,14 +19,14 @@ from pki.common import yaml_text
 from pki.common.errors import PkiError
 from pki.common.timestamps import instant, strict_moment
 from pki.config.error_messages import dotted_path, message_of, place_of
-from pki.config.fields import AuthorityKeyKind, Organisation, PublishUrl
+from pki.config.fields import AUTHORITY_NAME, AuthorityKeyKind, Organisation, PublishUrl
 from pki.config.identifiers import GenerationName
 from pki.config.ip_addresses import Network
 from pki.config.name_fields import Domain
 from pki.config.strict_model import StrictModel
 from pki.x509.revocation import REASONS, CrlEntry
 
-GENERATION = r"(root|server|client)-[1-9][0-9]{0,3}"
+GENERATION = rf"{AUTHORITY_NAME}-[1-9][0-9]{{0,3}}"  # of root, server, client, or an external authority
 ROOT = r"root-[1-9][0-9]{0,3}"
 DIGEST = r"[0-9a-f]{64}"
 NO_RESPONSE = "none"
@@ -69,6 +69,12 @@ def _serial(value: Any) -> Any:
 def _reason(value: str) -> str:
     if value not in REASONS:
         raise ValueError(f"expected one of {', '.join(REASONS)}")
+    return value
+
+
+def _intermediate(value: str) -> str:
+    if GenerationName.parse(value).is_root:
+        raise ValueError("expected the name of an intermediate such as server-2")
     return value
 
 
@@ -123,7 +129,7 @@ class RequestedRoot(StrictModel):
 class RequestedIntermediate(StrictModel):
     """An intermediate certificate to sign; only the public key of its certificate request (PEM) is used."""
 
-    name: Annotated[str, Field(pattern=r"^(server|client)-[1-9][0-9]{0,3}$")]
+    name: Annotated[Generation, AfterValidator(_intermediate)]
     issuer: RootName
     common_name: Line
     not_before: Instant
@@ -134,8 +140,18 @@ class RequestedIntermediate(StrictModel):
 
     @property
     def authority(self) -> str:
-        """Return `server` or `client`."""
+        """Return `server`, `client`, or the name of an external authority."""
         return GenerationName.parse(self.name).authority
+
+    @property
+    def is_external(self) -> bool:
+        """Return whether the key is on the server of somebody else; such an intermediate certifies servers only."""
+        return GenerationName.parse(self.name).is_external
+
+    @property
+    def purpose(self) -> Literal["server", "client"]:
+        """Return for what the certificates of this intermediate are."""
+        return "client" if self.authority == "client" else "server"
 
 
 class RequestedCrossCertificate(StrictModel):

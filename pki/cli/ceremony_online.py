@@ -250,6 +250,10 @@ def accept(context: Context, response: str, words: str = "") -> None:
         project.ledger.close()
     for name, issuer in (pair for result in verified.results for pair in result.parsed.certificates):
         screen.done("accepted", ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
+    for name in sorted({name for result in verified.results for name, _ in result.parsed.certificates}):
+        if (generation := GenerationName.parse(name)).is_external:
+            chain = project.store.shown(project.store.external_chain(generation.authority))
+            screen.line(f"after the next run, install {chain} on the server that has the key of {name}")
     for crl in crls_to_destroy:
         screen.note(
             "destroy", f"{crl}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"

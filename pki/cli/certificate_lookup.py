@@ -57,7 +57,7 @@ class Names:
 
     def find(self, name: str) -> list[Meaning]:
         """Return everything that a name may mean. A leaf of that name hides everything else, then a client of that name."""
-        bare = ArtifactId.parse(name).short
+        bare = name if "://" in name else ArtifactId.parse(name).short  # a SPIFFE ID is no artifact
         names = {*self.leaves, *(certificate.artifact.short for certificate in self.issued)}
         if bare in names:
             return [Meaning(bare, "")]

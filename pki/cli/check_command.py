@@ -70,7 +70,9 @@ def _copy(home: Path, trial: Path, config: Inventory, tree: dict[str, Any]) -> N
         shutil.copytree(home / "templates", trial / "templates", symlinks=True, dirs_exist_ok=True)
     hosts = config.hosts.values()
     requests = {*(host.request for host in hosts), *(client.request for client in config.clients.values())}
-    for name in {*filter(None, requests), *(file for host in hosts for file in upstreams.ca_files(host).values())}:
+    externals = config.authorities.externals.values()
+    files = {*filter(None, requests), *(rule.external for rule in externals)}
+    for name in files.union(*(upstreams.ca_files(config, host).values() for host in hosts)):
         if (content := filesystem.read(home / name)) is not None:
             filesystem.make_folder((trial / name).parent)
             filesystem.write(trial / name, content)

@@ -11,7 +11,7 @@ from invoke.context import Context
 from pki.authority import certificates, leaf_files
 from pki.authority.certificate_holders import certificates_of_client
 from pki.cli.daily_commands import require_one_of, run_doit
-from pki.cli.decorator import command, held_project_of, home_of, project_as_it_is, project_of
+from pki.cli.decorator import command, command_with, held_project_of, home_of, project_as_it_is, project_of
 from pki.cli.json_output import ClientListOutput, ClientRow
 from pki.cli.prompt import confirm
 from pki.cli.revoke_command import Order, ask_reason, carry_out
@@ -29,28 +29,37 @@ from pki.project.ledger_view import LedgerView
 from pki.project.project import Project
 
 
-@command
-def add(context: Context, name: str, email: str) -> None:
+@command_with(many=("dns",))
+def add(context: Context, name: str, dns: list[str], email: str = "", uri: str = "") -> None:
     """Add a client identity to pki.yaml, one for each person and device (admin@laptop), and issue its certificate.
 
-    Comments and layout of pki.yaml stay. If the place of the line is not certain, the line is shown and nothing is written.
+    A person has an --email, a machine one or more --dns, or a SPIFFE ID: --uri spiffe://DOMAIN/PATH. Comments and layout of pki.yaml stay. If the place of the line is not certain, the line is shown and nothing is written.
     """
+    dns_names = list(dns)
+    given: dict[str, str | list[str]] = {"email": email, "dns": dns_names, "uri": uri}
+    names = {key: value for key, value in given.items() if value}
+    if not names:
+        raise PkiError(
+            f"{name}: has no name besides its own", "--email ADDRESS for a person, --dns NAME or --uri ID for a machine"
+        )
     with held_project_of(context) as project:
-        editing.write(editing.add_client(home_of(context) / "pki.yaml", name, email))
+        editing.write(editing.add_client(home_of(context) / "pki.yaml", name, names))
         if client_artifact(name) in project.revocations.replacement_stopped:
             project.ledger.record_decision(client_artifact(name), "released", "added again", project.now)
-    Screen().done(Verb.UPDATED, "pki.yaml", f"added clients.{name}: {email}")
+    Screen().done(
+        Verb.UPDATED, "pki.yaml", f"added clients.{name}: {', '.join(filter(None, (email, *dns_names, uri)))}"
+    )
     run_doit(context)
 
 
 @command
 def show_list(context: Context, json: bool = False) -> None:
-    """Show every client identity: state, expiry, when it was exported and installed, and what comes next.
+    """Show every client identity: names, state, expiry, when it was exported and installed, and what comes next.
 
     --json is for programs.
     """
     project = project_as_it_is(context)
-    columns = ("identity", "e-mail", "state", "until", "exported", "installed", "next")
+    columns = ("identity", "e-mail", "other names", "state", "until", "exported", "installed", "next")
     rows = list(_rows(project))
     if json:
         clients = [ClientRow(**dict(zip(ClientRow.model_fields, row, strict=True))) for row in rows]
@@ -163,6 +172,7 @@ def _rows(project: Project) -> Iterator[tuple[str, ...]]:
     leaves = plan.plan(project).leaves
     for identity in identities(project.inventory, project.now, project.ledger_view):
         leaf, newest = leaves.get(f"client-{identity.name}"), identity.newest
+        client = project.inventory.clients[identity.name]
         until = f"{newest.not_after:%Y-%m-%d}" if newest else ""
         if leaf is None:
             state, following = "blocked", "by a root ceremony: ./run invoke plan"
@@ -176,7 +186,8 @@ def _rows(project: Project) -> Iterator[tuple[str, ...]]:
         dates = [f"{decision.at:%Y-%m-%d}" if decision else "" for decision in (identity.exported, identity.installed)]
         yield (
             identity.name,
-            project.inventory.clients[identity.name].email,
+            client.email or "",
+            ", ".join((*client.dns, *([client.uri] if client.uri else []))),
             state,
             until,
             *dates,

@@ -1,4 +1,4 @@
-"""The command client.export: an identity protected by a passphrase, or a policy for a browser."""
+"""The command client.export: an identity, a network that a device joins with it, or a policy for a browser."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import NamedTuple
 from invoke.context import Context
 
 from pki.authority import certificates
+from pki.cli.client_networks import SUFFIXES, WHERE_TO_PUT, NetworkRequest, requested_network
 from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import command, held_project_of, path_of, project_of
 from pki.cli.prompt import is_yes
@@ -43,23 +44,24 @@ class SealedFormat(NamedTuple):
     """A format whose file is protected by a passphrase: the suffix of the file, and the function that returns it."""
 
     suffix: str
-    seal: Callable[[Project, ClientIdentity, str], bytes]
+    seal: Callable[[Inventory, ClientIdentity, str, NetworkRequest], bytes]
 
 
 SEALED = {
-    "p12": SealedFormat("p12", lambda _, identity, passphrase: pkcs12.modern(identity, passphrase)),
-    "p12-legacy": SealedFormat("p12", lambda _, identity, passphrase: pkcs12.legacy(identity, passphrase)),
+    "p12": SealedFormat("p12", lambda _, identity, passphrase, _network: pkcs12.modern(identity, passphrase)),
+    "p12-legacy": SealedFormat("p12", lambda _, identity, passphrase, _network: pkcs12.legacy(identity, passphrase)),
     "mobileconfig": SealedFormat(
         "mobileconfig",
-        lambda project, identity, passphrase: mobileconfig.with_identity(
-            identity, project.inventory.domains[0], passphrase
+        lambda inventory, identity, passphrase, network: mobileconfig.with_identity(
+            identity, inventory.domains[0], passphrase, network.wifi
         ),
     ),
 }
-FORMATS = (*SEALED, "pem", "chrome-policy", "firefox-policy")
+FORMATS = (*SEALED, "pem", "networkmanager", "chrome-policy", "firefox-policy")
 WHICH = (
     "p12: Windows, Linux, Firefox, Android 13; p12-legacy: Mac, older systems; mobileconfig: iPhone, iPad, Mac; "
-    "pem: curl and scripts; chrome-policy, firefox-policy: browsers that choose the certificate without a prompt"
+    "pem: curl and scripts; networkmanager: wireless networks on Linux; "
+    "chrome-policy, firefox-policy: browsers that choose the certificate without a prompt"
 )
 
 
@@ -71,33 +73,29 @@ def export(
     output: str = "",
     passphrase_to: str = "",
     sheet: str = "",
+    wifi: str = "",
+    openvpn: bool = False,
+    server: str = "",
     yes: bool = False,
 ) -> None:
     """Export the identity of a client, or a policy for its browser, as a file for one device.
 
     --format is p12, p12-legacy (Mac, older systems), mobileconfig (iPhone, iPad, Mac), pem (curl, scripts; a folder),
-    chrome-policy or firefox-policy. --output FILE or DIR is where it is written, instead of the current folder. Its
+    networkmanager (Linux, with --wifi), chrome-policy or firefox-policy. --wifi SSID configures a wireless network with
+    EAP-TLS (mobileconfig, networkmanager), --openvpn writes a configuration of OpenVPN; --server HOST/SERVICE names the
+    server if pki.yaml has several. --output FILE or DIR is where it is written, instead of the current folder. Its
     passphrase is shown once; --sheet FILE.html writes a printable page with it, --passphrase-to FILE a file. Asks for
     confirmation unless --yes is given.
     """
     project = project_of(context)
-    if not format:
-        raise PkiError(f"{name}: --format is missing", WHICH)
-    require_one_of(format, FORMATS, "format")
+    _check_format(name, format, has_default=bool(wifi or openvpn))
     client = require_one_of(_client_name(project.inventory, name), project.inventory.clients, "client")
-    has_passphrase = format in SEALED
-    if (sheet or passphrase_to) and not has_passphrase:
-        raise PkiError(f"{format}: has no passphrase", "leave out --sheet and --passphrase-to")
-    if format.endswith("-policy"):
-        _export_policy(project.inventory, project.authorities, format, path_of(context, output or "."))
+    request = requested_network(project.inventory, format, wifi, server, with_openvpn=openvpn)
+    _check_passphrase_options(request.format, passphrase_to, sheet)
+    if request.format.endswith("-policy"):
+        _export_policy(project.inventory, project.authorities, request.format, path_of(context, output or "."))
         return
-    identity = _identity(project, client)
-    suffix = SEALED[format].suffix if has_passphrase else ""
-    target = _new_path(path_of(context, output or "."), identity.file_name, suffix)
-    if sheet and passphrase_to:
-        raise PkiError("--sheet and --passphrase-to exclude each other", "give one of them")
-    if has_passphrase and not (sheet or passphrase_to or sys.stdout.isatty()):
-        raise PkiError("there is no terminal to show the passphrase", "--sheet FILE.html, or --passphrase-to FILE")
+    target = _target(path_of(context, output or "."), _identity(project, client), request)
     passphrase_file = _new_file(path_of(context, sheet or passphrase_to)) if sheet or passphrase_to else None
     if passphrase_file == target:
         raise PkiError(f"{target}: the passphrase and the identity cannot be in the same file", "name another file")
@@ -105,10 +103,38 @@ def export(
         raise PkiError("cancelled; nothing was written")
     with held_project_of(context) as project:
         identity = _identity(project, require_one_of(client, project.inventory.clients, "client"))
-        if has_passphrase:
-            _export_sealed(project, identity, format, target, passphrase_file, as_page=bool(sheet))
-        else:
+        request = requested_network(project.inventory, format, wifi, server, with_openvpn=openvpn)
+        if request.format in SEALED:
+            _export_sealed(project, identity, request, target, passphrase_file, as_page=bool(sheet))
+        elif request.format == "pem":
             _export_pem(project.inventory, project.now, project.ledger_view, identity, target)
+        else:
+            _export_open_file(project.inventory, project.now, project.ledger_view, identity, request, target)
+
+
+def _check_format(name: str, kind: str, *, has_default: bool) -> None:
+    """Raise PkiError if a format is unknown, or missing where the other options do not define one."""
+    if kind:
+        require_one_of(kind, FORMATS, "format")
+    elif not has_default:
+        raise PkiError(f"{name}: --format is missing", WHICH)
+
+
+def _check_passphrase_options(kind: str, passphrase_to: str, sheet: str) -> None:
+    """Raise PkiError if the options for the passphrase do not fit the format, or each other."""
+    if (sheet or passphrase_to) and kind not in SEALED:
+        raise PkiError(f"{kind}: has no passphrase", "leave out --sheet and --passphrase-to")
+    if sheet and passphrase_to:
+        raise PkiError("--sheet and --passphrase-to exclude each other", "give one of them")
+    if kind in SEALED and not (sheet or passphrase_to or sys.stdout.isatty()):
+        raise PkiError("there is no terminal to show the passphrase", "--sheet FILE.html, or --passphrase-to FILE")
+
+
+def _target(path: Path, identity: ClientIdentity, request: NetworkRequest) -> Path:
+    """Return the path of the exported file or folder, which does not exist yet: `admin-office.mobileconfig`."""
+    suffix = SEALED[request.format].suffix if request.format in SEALED else SUFFIXES.get(request.format, "")
+    label = file_name(request.label)
+    return _new_path(path, f"{identity.file_name}-{label}" if label else identity.file_name, suffix)
 
 
 # -- what is exported -------------------------------------------------------------------------------------------------
@@ -145,10 +171,16 @@ def _check(project: Project, leaf: Leaf) -> None:
 
 
 def _export_sealed(
-    project: Project, identity: ClientIdentity, kind: str, target: Path, passphrase_file: Path | None, *, as_page: bool
+    project: Project,
+    identity: ClientIdentity,
+    request: NetworkRequest,
+    target: Path,
+    passphrase_file: Path | None,
+    *,
+    as_page: bool,
 ) -> None:
-    screen, passphrase = Screen(), new_passphrase()
-    data = SEALED[kind].seal(project, identity, passphrase)
+    screen, passphrase, kind = Screen(), new_passphrase(), request.format
+    data = SEALED[kind].seal(project.inventory, identity, passphrase, request)
     files: Files = {target: (data, filesystem.SECRET)}
     if passphrase_file:
         page = Sheet(
@@ -192,6 +224,24 @@ def _export_pem(
     screen.line(
         f"the key in it is not encrypted:  curl --cert {folder}/tls.pem --cacert {folder}/roots.pem https://{example}/"
     )
+    _print_next_step(screen, identity)
+
+
+def _export_open_file(
+    inventory: Inventory,
+    now: datetime,
+    ledger_view: LedgerView,
+    identity: ClientIdentity,
+    request: NetworkRequest,
+    target: Path,
+) -> None:
+    """Write the configuration of a network, with the key of the client unencrypted in it."""
+    data = request.open_file(identity, inventory.domains[0])
+    _write(now, ledger_view, identity, request.format, {target: (data, filesystem.SECRET)})
+    screen = Screen()
+    screen.done("exported", client_artifact(identity.name), f"{target}, valid until {_end(identity)}")
+    screen.line(f"the key in it is not encrypted; put it into {WHERE_TO_PUT[request.format]}")
+    screen.line(for_this_project("see docs/how-to/clients.md; then delete the file"))
     _print_next_step(screen, identity)
 
 

@@ -50,9 +50,12 @@ def _explanation(
     `print_line` gets a line where the name means something else: a host, a service or a DNS name.
     """
     artifact = ArtifactId.parse(name)
-    generations = [generation for authority in AUTHORITIES for generation in project.store.generations(authority)]
+    generations = [
+        generation for authority in project.store.authorities() for generation in project.store.generations(authority)
+    ]
     bare = artifact.name if artifact.kind == "authority" else name
-    if bare in AUTHORITIES and (issuing := project.authorities.issuing(bare)):
+    is_meant = artifact.kind == "authority" or bare in AUTHORITIES or bare not in plan.leaves
+    if bare in project.store.authorities() and is_meant and (issuing := project.authorities.issuing(bare)):
         bare = issuing.name
     if bare in generations:
         return ArtifactId("authority", bare), explanation.Explainer(project).authority(

@@ -35,7 +35,7 @@ def import_records(
             raise PkiError(f"{folder}: is not a folder", "name the folder with its index.txt or its certificates")
         records = importer.read(project.authorities, project.ledger_view, name, path, folder.rstrip("/"))
         if not dry_run:
-            project.ledger.record_issuance_records(records.issuance_records, at=project.now)
+            project.ledger.record_adopted_ca(records.issuance_records, at=project.now)
     output = _counts(project.now, name, records, is_dry=dry_run)
     if json:
         output.show()

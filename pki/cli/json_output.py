@@ -304,7 +304,8 @@ class ClientRow(Part):
     """One row of `client.list`."""
 
     name: str = Field(description="name of the client in pki.yaml")
-    email: str = Field(description="its e-mail address")
+    email: str = Field(description="its e-mail address; empty for a machine without one")
+    other_names: str = Field(description="its DNS names and its SPIFFE ID, separated by commas; empty if it has none")
     state: str = Field(description="state of its certificate: ok, due, missing, stopped or blocked")
     until: str = Field(description="end of validity of its certificate")
     exported: str = Field(description="when it was last exported; empty if never")

@@ -29,7 +29,7 @@ MEANINGS = {
     "file": "the file",
     "folder": "the folder",
     "folder_as_vault": "for this reason: use an ordinary folder as the vault; the reason is recorded",
-    "format": "p12, p12-legacy, mobileconfig, pem, chrome-policy or firefox-policy",
+    "format": "p12, p12-legacy, mobileconfig, pem, networkmanager, chrome-policy or firefox-policy",
     "generation": "an intermediate, such as server-1",
     "host": "a host of pki.yaml",
     "hosts": "hosts of pki.yaml",
@@ -60,6 +60,7 @@ MEANINGS = {
     "publish": "URL=HOST that serves CRLs and CA certificates, such as http://pki.lab.internal=web",
     "python": "Python of the offline machine, such as 3.13",
     "reason": "why: key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn, unspecified",
+    "openvpn": "a configuration of OpenVPN (.ovpn), with the key of the client unencrypted",
     "outdated": "also unchanged copies of earlier versions; their hosts get the newer version",
     "reference": "write the generated pages of docs/reference/",
     "remove": "remove it again",
@@ -81,6 +82,7 @@ MEANINGS = {
     "to": "target folder or file",
     "token": "create the key in a token: pkcs11:token=NAME?module-path=FILE",
     "vault": "the mounted drive with the root key",
+    "wifi": "the wireless network (SSID) that the device joins with EAP-TLS",
     "with_config": "permit the folders of all files in the host's release",
     "without": "continue without this unreachable host; may be given several times",
     "words": "first words of the SHA-256, instead of a prompt",
@@ -88,8 +90,16 @@ MEANINGS = {
     "yes": "carry out without asking",
 }
 SPECIAL = {
-    "client_commands.add": {"name": "one for each person and device, such as admin@laptop"},
-    "client_export.export": {"name": "a client, or the kind of policy"},
+    "client_commands.add": {
+        "name": "one for each person and device, such as admin@laptop",
+        "email": "e-mail address of a person",
+        "dns": "DNS name of a machine; may be given several times",
+        "uri": "SPIFFE ID of a machine, such as spiffe://lab.internal/backup",
+    },
+    "client_export.export": {
+        "name": "a client",
+        "server": "the service with speaks: radius or openvpn, if pki.yaml has several",
+    },
     "client_commands.installed": {"name": "a client", "serial": "the certificate on the device, if not the newest"},
     "client_commands.revoke": {"name": "a client"},
     "ansible_commands.export": {

@@ -18,7 +18,7 @@ from pki.cli.prompt import ask, confirm
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.remedies import for_this_project
 from pki.common.terminal import Screen
-from pki.config.identifiers import AUTHORITIES, ArtifactId
+from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import client_artifact
 from pki.ledger.types import Issued
 from pki.monitor import dependents, open_sessions, revocation_publication
@@ -188,7 +188,8 @@ def _is_authority(store: Store, name: str) -> bool:
     """Return whether a name means an authority: `server`, `server-1` or `authority:server-1`."""
     artifact = ArtifactId.parse(name)
     bare = artifact.name if artifact.kind == "authority" else name
-    return bare in AUTHORITIES or any(bare in store.generations(authority) for authority in AUTHORITIES)
+    authorities = store.authorities()
+    return bare in authorities or any(bare in store.generations(authority) for authority in authorities)
 
 
 def _named(issued: Sequence[Issued], name: str) -> list[Issued]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from pki.config.fields import AdoptedFolder, AdoptedName, AuthorityKeyKind, TokenAddress
+from pki.config.fields import AdoptedFolder, AuthorityKeyKind, AuthorityName, RelativeFile, TokenAddress
+from pki.config.name_fields import Domain
 from pki.config.strict_model import StrictModel
 from pki.config.time_fields import Duration
+
+EXTERNAL_OVERLAP = timedelta(days=60)
 
 
 class CrlRule(StrictModel):
@@ -57,20 +60,46 @@ class AdoptedRule(StrictModel):
     crl: CrlRule = CrlRule()
 
 
-def _adopted(value: Any) -> Any:
-    """Reject an unknown key of `authorities` that does not declare an adopted CA."""
-    if isinstance(value, AdoptedRule) or (isinstance(value, dict) and "adopt" in value):
+class ExternalRule(StrictModel):
+    """An external authority: an intermediate below our root, whose key is on the server of somebody else.
+
+    `external` is the certificate request (CSR) that this server made. It issues server certificates within `domains`. A
+    successor is requested within `overlap` before it expires.
+    """
+
+    external: RelativeFile
+    domains: Annotated[tuple[Domain, ...], Field(min_length=1)]
+    lifetime: Duration = timedelta(days=365)
+    overlap: Duration = EXTERNAL_OVERLAP
+
+
+def _other_authority(value: Any) -> Any:
+    """Reject an unknown key of `authorities` that declares neither an adopted CA nor an external authority."""
+    if isinstance(value, AdoptedRule | ExternalRule):
+        return value
+    if isinstance(value, dict) and {"adopt", "external"} & value.keys():
         return value
     raise PydanticCustomError("unknown_authority", "unknown key")
 
 
+def _kind(value: Any) -> str:
+    """Return the tag of a rule: the key that declares it, in brackets, so that messages can leave the tag out."""
+    is_external = isinstance(value, ExternalRule) or (isinstance(value, dict) and "external" in value)
+    return "[external]" if is_external else "[adopt]"
+
+
+OtherRule = Annotated[
+    Annotated[AdoptedRule, Tag("[adopt]")] | Annotated[ExternalRule, Tag("[external]")], Discriminator(_kind)
+]
+
+
 class AuthorityRules(StrictModel):
-    """The CAs of the project. Every key other than root, server and client names an adopted CA."""
+    """The CAs of the project. Every key other than root, server and client names an adopted CA or an external authority."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[
-        AdoptedName,
-        Annotated[AdoptedRule, BeforeValidator(_adopted, json_schema_input_type=AdoptedRule)],
+        AuthorityName,
+        Annotated[OtherRule, BeforeValidator(_other_authority, json_schema_input_type=AdoptedRule | ExternalRule)],
     ]
 
     root: RootRule = RootRule()
@@ -80,11 +109,36 @@ class AuthorityRules(StrictModel):
     @property
     def adopted(self) -> dict[str, AdoptedRule]:
         """Return the adopted CAs by name."""
-        return self.__pydantic_extra__
+        return {name: rule for name, rule in self.__pydantic_extra__.items() if isinstance(rule, AdoptedRule)}
+
+    @property
+    def externals(self) -> dict[str, ExternalRule]:
+        """Return the external authorities by name."""
+        return {name: rule for name, rule in self.__pydantic_extra__.items() if isinstance(rule, ExternalRule)}
 
     def intermediate(self, authority: str) -> IntermediateRule:
         """Return the rule of the `server` or `client` CA."""
         return self.server if authority == "server" else self.client
+
+    @property
+    def longest_intermediate(self) -> timedelta:
+        """Return the longest lifetime of an intermediate that a root certifies."""
+        externals = (rule.lifetime for rule in self.externals.values())
+        return max(self.server.lifetime, self.client.lifetime, *externals)
+
+    def lifetime(self, authority: str) -> timedelta:
+        """Return the lifetime of a new generation of the server or client CA, or of an external authority."""
+        external = self.externals.get(authority)
+        return external.lifetime if external else self.intermediate(authority).lifetime
+
+    def overlap(self, authority: str) -> timedelta:
+        """Return the overlap of an authority; the default for an external one that pki.yaml no longer declares."""
+        if authority == "root":
+            return self.root.overlap
+        if authority in {"server", "client"}:
+            return self.intermediate(authority).overlap
+        external = self.externals.get(authority)
+        return external.overlap if external else EXTERNAL_OVERLAP
 
     def is_adopted(self, name: str) -> bool:
         """Return whether `name` is an adopted CA: it was created elsewhere, and signs only CRLs here."""

@@ -36,17 +36,27 @@ class Edit:
             raise PkiError(f"{self.path.name}: changed since it was read; {consequence}", command)
 
 
-def add_client(path: Path, name: str, email: str) -> Edit:
-    """Return the edit that adds a client. Raises PkiError; its hint has the line to add by hand if the layout is unusual."""
+def add_client(path: Path, name: str, names: Mapping[str, str | list[str]]) -> Edit:
+    """Return the edit that adds a client with `email`, `dns` or `uri`, as pki.yaml has them.
+
+    Raises PkiError; its hint has the line to add by hand if the layout is unusual.
+    """
     before, config, tree = _read(path)
     if name in config.clients:
         raise PkiError(f"clients.{name} is in pki.yaml already", f"./run invoke explain {name}")
-    for _, what in loader.find_faults({**tree, "clients": {**(tree.get("clients") or {}), name: {"email": email}}}):
+    for _, what in loader.find_faults({**tree, "clients": {**(tree.get("clients") or {}), name: dict(names)}}):
         raise PkiError(f"{name}: {what}", "./run invoke client.add admin@laptop --email admin@lab.internal")
-    line = f"{name}: {{email: {email if PLAIN.fullmatch(email) else json.dumps(email)}}}"
-    clients = {**config.clients, name: Client(email=email)}
+    line = f"{name}: {{{', '.join(f'{key}: {_flow(value)}' for key, value in names.items())}}}"
+    clients = {**config.clients, name: Client.model_validate(dict(names))}
     hint = f"write it there yourself, below clients: `{line}`; then: ./run doit"
     return Edit(path, before, _require_meaning(path, _insert_client(before.decode(), line), config, clients, hint))
+
+
+def _flow(value: str | list[str]) -> str:
+    """Return a text or a list of texts in the flow style of YAML."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    return value if PLAIN.fullmatch(value) else json.dumps(value)
 
 
 def remove_client(path: Path, name: str) -> Edit:

@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from pki.common import filesystem, yaml_text
 from pki.common.errors import PkiError
-from pki.config.fields import ADOPTED_NAME, NOTIFY, PKCS12
+from pki.config.fields import AUTHORITY_NAME, NOTIFY, PKCS12
 from pki.config.key_descriptions import PKI_YAML, SECRETS_YAML, Key
 from pki.config.model import Inventory
 from pki.config.time_fields import format_duration
@@ -27,7 +27,7 @@ SECRET_NAMES = {  # pattern of the names in secrets.yaml → their description
     r"^(server|client)-[1-9][0-9]*(\.new)?$": "intermediate",
     f"^({NOTIFY})$": "notify",
     f"^{PKCS12}$": "p12",
-    rf"^(?!(root|server|client|notify|smtp|backup|p12)\b){ADOPTED_NAME}(\.new)?$": "adopted",
+    rf"^(?!(root|server|client|notify|smtp|backup|p12)\b){AUTHORITY_NAME}(\.new)?$": "adopted",
 }
 
 

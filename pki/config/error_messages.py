@@ -17,9 +17,16 @@ Fault = tuple[Place, str]
 RENAMED = {"handover": "overlap", "rungs": "presigned", "spread": "renew_spread"}
 
 
+MARKS = {"[key]", "[adopt]", "[external]"}  # in the place of an error: a key, and the kind of a rule
+UNKNOWN_AUTHORITY = (
+    "; to adopt a CA that was created elsewhere: {adopt: DIR}; "
+    "for an intermediate on another server: {external: requests/NAME.csr, domains: […]}"
+)
+
+
 def place_of(detail: ErrorDetails) -> Place:
     """Return the path in the document that an error is about."""
-    return tuple(step for step in detail["loc"] if step != "[key]")
+    return tuple(step for step in detail["loc"] if step not in MARKS)
 
 
 def message_of(detail: ErrorDetails, model: Any = Inventory) -> str:
@@ -70,7 +77,7 @@ def _other_key(detail: ErrorDetails, model: Any) -> str:
     key, defined = str(detail["loc"][-1]), _defined_keys(detail["loc"], model)
     if (new := RENAMED.get(key, "")) in defined:
         return f": it is called {new} now"
-    adopt = "; to adopt a CA that was created elsewhere: {adopt: DIR}" if detail["type"] == "unknown_authority" else ""
+    adopt = UNKNOWN_AUTHORITY if detail["type"] == "unknown_authority" else ""
     return did_you_mean(key, defined) or adopt
 
 
@@ -96,11 +103,16 @@ def _did_you_mean(word: str, candidates: tuple[str, ...]) -> str:
 def _defined_keys(loc: tuple[str | int, ...], document: Any) -> list[str]:
     """Return the keys that the model defines at the place of an unknown key."""
     model: Any = document
+    models: list[Any] = []
     for step in loc[:-1]:
+        if step in MARKS:
+            model = next((other for other in models if str(step).strip("[]") in other.model_fields), model)
+            continue
         fields = getattr(model, "model_fields", {})
         field = next((f for n, f in fields.items() if str(step) in (n, f.alias)), None)
         inner = field.annotation if field else _hints(model).get("__pydantic_extra__")
-        model = models_within(inner)[-1:] or model
+        models = models_within(inner)
+        model = models[-1:] or model
         model = model[0] if isinstance(model, list) and model else model
     return [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
 

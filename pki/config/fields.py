@@ -28,7 +28,7 @@ DESTINATION = rf"{SSH_NAME}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*"
 NOTIFY = r"notify(-[a-z0-9]+)*"
 PKCS12 = r"p12(-[a-z0-9][a-z0-9._-]{0,49})?"  # of every PKCS#12 file, or of that of one leaf
 SECRET = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}|{PKCS12}"
-ADOPTED_NAME = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
+AUTHORITY_NAME = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
 PROBE_ROUTE = rf"none|direct|({ACCOUNT}@)?({SSH_NAME}|{IN_BRACKETS})(:[0-9]{{1,5}})?"
 RELOAD = r"(?=.{1,1000}$)\S(.*\S)?"  # what pki-apply.conf permits is one line
 TEXTFILE = r"(/[^/\s]+)+\.prom"
@@ -189,8 +189,8 @@ def _adopted_folder(value: str) -> str:
     return value.rstrip("/") or "/"
 
 
-def _adopted_name(value: str) -> str:
-    if not re.fullmatch(ADOPTED_NAME, value) or re.search(r"-[0-9]+$", value):
+def _authority_name(value: str) -> str:
+    if not re.fullmatch(AUTHORITY_NAME, value) or re.search(r"-[0-9]+$", value):
         raise ValueError("expected a name such as legacy: lower-case letters, digits and hyphens, no number at its end")
     if value in RESERVED_NAMES or value.partition("-")[0] in {"root", "server", "client", "notify", "p12"}:
         raise ValueError(f"{value} is reserved; expected a name such as legacy")
@@ -231,7 +231,7 @@ def _destination(value: str) -> str:
 
 
 def _secret_name(value: str) -> str:
-    if not re.fullmatch(f"{SECRET}|{ADOPTED_NAME}", value):
+    if not re.fullmatch(f"{SECRET}|{AUTHORITY_NAME}", value):
         raise ValueError(EXPECTED_SECRETS)
     return value
 
@@ -300,7 +300,7 @@ Batch = Annotated[str, matching(BATCH, "a number of hosts, or a part of them suc
 SourceFile = Annotated[str, AfterValidator(_secret_file)]
 TextFile = Annotated[str, AfterValidator(_textfile), json_pattern(TEXTFILE)]
 AdoptedFolder = Annotated[str, AfterValidator(_adopted_folder)]
-AdoptedName = Annotated[str, AfterValidator(_adopted_name)]
+AuthorityName = Annotated[str, AfterValidator(_authority_name)]
 SecretName = Annotated[str, AfterValidator(_secret_name)]
 NotifyName = Annotated[str, matching(NOTIFY, "the name of a secret: notify, or notify-NAME"), json_pattern(NOTIFY)]
 MailUser = Annotated[

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from typing import Self
 
-NUMBERED = re.compile(r"(root|server|client)-([1-9][0-9]*)")
+NUMBERED = re.compile(
+    r"([a-z](?:[a-z0-9-]*[a-z0-9])?)-([1-9][0-9]*)"
+)  # the name of an adopted CA has no number at its end
 
 
 class ArtifactId(str):
@@ -82,6 +84,16 @@ class GenerationName(str):
         return self.authority == "root" and self.number > 0
 
     @property
+    def is_external(self) -> bool:
+        """Return whether this is an external authority: an intermediate whose key is on the server of somebody else."""
+        return self.number > 0 and self.authority not in AUTHORITIES
+
+    @property
+    def profile(self) -> str:
+        """Return the profile of its certificate in the ledger: root, server-ca, client-ca or external-ca."""
+        return "root" if self.is_root else f"{'external' if self.is_external else self.authority}-ca"
+
+    @property
     def following(self) -> GenerationName:
         """Return the name of the next generation of the same authority."""
         return GenerationName(self.authority, self.number + 1)
@@ -91,3 +103,4 @@ class GenerationName(str):
 
 
 AUTHORITIES = ("root", "server", "client")
+OWN_FOLDERS = (*AUTHORITIES, "clients", "ceremonies")  # of `ca/`; external authorities have folders beside them

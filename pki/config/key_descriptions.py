@@ -83,7 +83,7 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
             "{web: {network: lan, address: 192.168.1.10, proxy: nginx}}",
         ),
         "clients": Key(
-            "Client certificates by name: one for each person and device.",
+            "Client certificates by name: one for each person and device, or machine.",
             "{admin@laptop: {email: admin@lab.internal}}",
         ),
         "alerts": Key("Who is notified of findings.", "{email: {to: admin@lab.internal, from: pki@lab.internal}}"),
@@ -170,6 +170,21 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
     "AdoptedRule": {
         "adopt": Key("Folder with the certificate and the key of a CA that was created elsewhere.", "/root/old-ca"),
         "crl": Key("The CRLs of this CA.", "{lifetime: 21d, refresh: 7d}"),
+    },
+    "ExternalRule": {
+        "external": Key(
+            "File with the certificate request (PEM) of the server that has the key of this intermediate: only its public key is used.",
+            "requests/acme.csr",
+        ),
+        "domains": Key(
+            "DNS domains for which this intermediate may issue certificates, with their subdomains; no addresses.",
+            "[acme.lab.internal]",
+        ),
+        "lifetime": Key(f"Time for which a new generation is valid: {DURATION}.", "1y"),
+        "overlap": Key(
+            f"Time before the expiry in which a new request is asked for and a ceremony certifies it: {DURATION}.",
+            "60d",
+        ),
     },
     "Profiles": {
         "server": Key("Profile of server certificates.", "{lifetime: 60d, renew_before: 20d}"),
@@ -258,14 +273,28 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
         "url": Key("Address of the backend: scheme, host and port.", "https://10.10.0.20:8443"),
         "name": Key("DNS name that the certificate of the backend must have.", "nas.lab.internal", "the host in `url`"),
         "ca": Key(
-            "File with the CA of the backend's certificate, below the folder of pki.yaml; or system for the host's trust store.",
+            "CA of the backend's certificate: a file below the folder of pki.yaml, an external authority, or system for the host's trust store.",
             "requests/nas-ca.pem",
             "the roots of the project",
         ),
         "verify": Key("With none, the certificate of the backend is not verified.", "none", "it is verified"),
     },
     "Client": {
-        "email": Key("E-mail address of the person, an alternative name in the certificate.", "admin@lab.internal"),
+        "email": Key(
+            "E-mail address of the person, an alternative name in the certificate.",
+            "admin@lab.internal",
+            "no e-mail address",
+        ),
+        "dns": Key(
+            "DNS names of a machine that is a client, by which services recognise it.",
+            "db1.lab.internal",
+            "none; for a name of letters, digits and hyphens, NAME.client.DOMAIN",
+        ),
+        "uri": Key(
+            "SPIFFE ID of a machine that is a client: one URI in the certificate.",
+            "spiffe://lab.internal/backup",
+            "none",
+        ),
         "key": KEY,
         "rekey": REKEY,
         "request": REQUEST,

@@ -19,6 +19,11 @@ from pki.config.name_fields import CLIENT_PREFIX, LABEL
 
 PROBE, PROBE_LIFETIME = "doit-pki-probe", timedelta(days=14)
 CANARY, CANARY_RENEW_BEFORE = "doit-pki-canary", timedelta(days=30)
+RESERVED_HOSTS = {
+    "ca": "the machine that runs doit",
+    PROBE: "the certificate that verifies deliveries",
+    CANARY: "the certificate that verifies revocation",
+}
 PRIVATE_BLOCKS: tuple[IpNetwork, ...] = (  # RFC 1918 and RFC 4193
     *(IPv4Network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),
     IPv6Network("fc00::/7"),
@@ -118,26 +123,29 @@ def client_artifact(name: str) -> ArtifactId:
 
 
 def client_leaf(inventory: Inventory, name: str, client: Client, domain: str = "") -> Leaf:
-    """Return the leaf of a client: the CN is its name, its e-mail address is an alternative name.
+    """Return the leaf of a client: the CN is its name, its other names are alternative names.
 
     Java treats the CN of a certificate without DNS names as a DNS name, unless it contains `@`, and checks it against
-    the name constraints. So a CN that is one label gets a DNS name that no host has, in `domain` or the first domain.
+    the name constraints. So a client without DNS names whose CN is one label gets one that no host has, in `domain` or the
+    first domain.
     """
     rule = inventory.profiles.client
     is_label = re.fullmatch(LABEL, name) is not None
+    default_dns = (f"{name}.client.{domain or inventory.domains[0]}",) if is_label else ()
     return Leaf(
         name=f"{CLIENT_PREFIX}{name}",
         profile="client",
         common_name=name,
-        dns=(f"{name}.client.{domain or inventory.domains[0]}",) if is_label else (),
+        dns=client.dns or default_dns,
         addresses=(),
-        emails=(client.email,),
+        emails=(client.email,) if client.email else (),
         key=client.key or rule.key,
         rekey=(client.rekey or rule.rekey) == "new",
         lifetime=rule.lifetime,
         renew_before=renew_before(rule, f"{CLIENT_PREFIX}{name}"),
         request=client.request,
         declared=f"clients.{name}",
+        uris=(client.uri,) if client.uri else (),
     )
 
 
@@ -207,6 +215,20 @@ def host_claims(inventory: Inventory, only: Container[str] | None = None) -> Ite
                     upstream = settings.upstream
                     url, proves = (upstream.url, upstream.name or "") if upstream else ("", "")
                     yield Claim("server", name, host_name, place, host.shared, url, proves)
+
+
+def client_claims(inventory: Inventory) -> Iterator[Claim]:
+    """Yield the claims of clients on names by which services may recognise them: DNS names, SPIFFE IDs, and the CN.
+
+    The CN counts because a service may compare it with DNS names. The e-mail address may be that of several clients.
+    """
+    for name, client in inventory.clients.items():
+        owner = f"clients.{name}"
+        yield Claim("client", name, owner, ("clients", name))
+        for dns in client_leaf(inventory, name, client).dns:
+            yield Claim("client", dns, owner, ("clients", name, "dns") if client.dns else ("clients", name))
+        if client.uri:
+            yield Claim("client", client.uri, owner, ("clients", name, "uri"))
 
 
 def address_claims(inventory: Inventory) -> Iterator[Claim]:

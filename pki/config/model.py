@@ -52,11 +52,13 @@ from pki.config.identifiers import ArtifactId
 from pki.config.ip_addresses import Addresses, IpAddress, IpNetwork, Network, Networks, as_tuple, url_host
 from pki.config.name_fields import (
     CLIENT_PREFIX,
+    ClientDnsName,
     ClientName,
     DnsName,
     Domain,
     Email,
     Slug,
+    SpiffeId,
     SubjectName,
     is_like_dns_name,
 )
@@ -235,9 +237,15 @@ class Host(StrictModel):
 
 
 class Client(StrictModel):
-    """A person or device with a client certificate."""
+    """A person, device or machine with a client certificate, and its alternative names.
 
-    email: Email
+    `email` is that of the person. `dns` are DNS names of a machine, `uri` is its SPIFFE ID: a certificate has at most one
+    (X509-SVID §2). Each client has at least one of these names.
+    """
+
+    email: Email | None = None
+    dns: Annotated[tuple[ClientDnsName, ...], SINGLE_OR_LIST] = ()
+    uri: SpiffeId | None = None
     key: KeyKind | None = None
     rekey: Literal["new", "keep"] | None = None
     request: RelativeFile | None = None
@@ -350,6 +358,7 @@ class Leaf:
     request: str | None
     declared: str
     is_canary: bool = False
+    uris: tuple[str, ...] = ()
 
     @property
     def client(self) -> str:
@@ -384,4 +393,4 @@ class Leaf:
     @property
     def names(self) -> tuple[str, ...]:
         """Return all alternative names."""
-        return self.dns + self.addresses + self.emails
+        return self.dns + self.addresses + self.emails + self.uris

@@ -14,6 +14,8 @@ LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 DNS_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
 LEAF_NAME = r"[a-z0-9]([a-z0-9._-]{0,48}[a-z0-9])?"
 CLIENT_PREFIX = "client-"
+SPIFFE_ID = r"spiffe://[a-z0-9._-]{1,255}(?P<path>(/[A-Za-z0-9._-]+)+)"
+MAX_SPIFFE_ID = 2048  # bytes, and it is ASCII
 
 
 def dns_name(value: str) -> str:
@@ -86,9 +88,37 @@ def email_address(value: str) -> str:
     return f"{local}@{dns_name(domain)}"
 
 
+def _client_dns_name(value: str) -> str:
+    if value.startswith("*"):
+        raise ValueError("expected a host name without a wildcard: a client is one machine")
+    return dns_name(value)
+
+
+def spiffe_id(value: str) -> str:
+    """Return a SPIFFE ID that a leaf certificate may have: `spiffe://TRUST-DOMAIN/PATH`.
+
+    SPIFFE-ID §2: trust domain in lower case, path segments of letters, digits and `.-_`, no segment `.` or `..`, at most
+    2048 bytes. X509-SVID §2: the path of a leaf is not empty.
+    """
+    match = re.fullmatch(SPIFFE_ID, value)
+    if not match or len(value) > MAX_SPIFFE_ID or {".", ".."} & set(match["path"].split("/")):
+        raise ValueError(
+            f"expected a SPIFFE ID such as spiffe://lab.internal/backup: a trust domain in lower case, and a path of "
+            f"letters, digits and . - _ without a slash at its end, at most {MAX_SPIFFE_ID} characters"
+        )
+    return value
+
+
+def trust_domain(spiffe: str) -> str:
+    """Return the trust domain of a SPIFFE ID: the part between `spiffe://` and the path."""
+    return spiffe.removeprefix("spiffe://").partition("/")[0]
+
+
 DnsName = Annotated[str, AfterValidator(dns_name)]
 Domain = Annotated[str, AfterValidator(_domain)]
 SubjectName = Annotated[str, AfterValidator(_subject_name)]
 Slug = Annotated[str, Field(pattern=rf"^{LABEL}$", max_length=50)]
 ClientName = Annotated[str, AfterValidator(_client_name)]
+ClientDnsName = Annotated[str, AfterValidator(_client_dns_name)]
+SpiffeId = Annotated[str, AfterValidator(spiffe_id)]
 Email = Annotated[str, AfterValidator(email_address)]

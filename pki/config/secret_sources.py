@@ -16,7 +16,7 @@ from pki.config.fields import (
     matching,
     relative_file,
 )
-from pki.config.identifiers import GenerationName
+from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.config.strict_model import StrictModel
 
 
@@ -65,8 +65,8 @@ class Secrets(StrictModel):
 
     def source(self, name: str) -> SecretSource | None:
         """Return the source of a secret: under its own name (`server-2`), else under that of its authority (`server`)."""
-        named = self.named
-        return named.get(name) or named.get(GenerationName.parse(name).authority)
+        named, authority = self.named, GenerationName.parse(name).authority
+        return named.get(name) or (named.get(authority) if authority in AUTHORITIES else None)
 
     @property
     def names(self) -> list[str]:

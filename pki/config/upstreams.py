@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.common.errors import PkiError
 from pki.common.pem import sections
 from pki.config.fields import Proxy
-from pki.config.model import Host, Upstream
+from pki.config.model import Host, Inventory, Upstream
 from pki.config.name_fields import dns_name
 
 ARTIFACT = "upstream-ca"
@@ -71,10 +71,15 @@ def upstream_host_and_port(upstream: Upstream) -> str:
     return parts.netloc if parts.port else f"{parts.netloc.rstrip(':')}:{PORTS[parts.scheme]}"
 
 
-def ca_files(host: Host) -> Mapping[str, str]:
-    """Return service → file of the project with the CA of its upstream."""
+def cas(host: Host) -> Mapping[str, str]:
+    """Return service → CA of its upstream: an external authority of pki.yaml, or a file of the project."""
     named = {name: service.upstream.ca for name, service in host.services.items() if service.upstream}
     return {name: ca for name, ca in named.items() if ca is not None and ca != "system"}
+
+
+def ca_files(inventory: Inventory, host: Host) -> Mapping[str, str]:
+    """Return service → file of the project with the CA of its upstream, without those of external authorities."""
+    return {name: ca for name, ca in cas(host).items() if ca not in inventory.authorities.externals}
 
 
 def find_faults(upstream: Upstream, proxy: Proxy | None, names: Sequence[str]) -> Iterator[tuple[str, str]]:

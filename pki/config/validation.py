@@ -10,26 +10,23 @@ from typing import TypeVar
 from pki.common.durations import backdate, is_usable, longest_pause
 from pki.common.remedies import RESTORE
 from pki.common.template_folders import program_names
-from pki.config import service_rules
+from pki.config import client_rules, service_rules
 from pki.config.authority_rules import AuthorityRules, CrlRule
 from pki.config.delivery_window import is_in_window
 from pki.config.error_messages import Fault, Place, did_you_mean, dotted_path
 from pki.config.fields import EXPECTED_SECRETS, PKCS12, SECRET, parse_jump_host
+from pki.config.identifiers import OWN_FOLDERS
 from pki.config.ip_addresses import IpAddress
 from pki.config.leaf_certificates import (
-    CANARY,
-    PROBE,
+    RESERVED_HOSTS,
     address_claims,
     host_claims,
     host_leaves,
-    is_test_name,
-    is_within_domains,
     name_fault,
     new_name_registry,
 )
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
 from pki.config.model import ALL_TEMPLATES, Host, Inventory, ServerRule
-from pki.config.name_fields import is_like_dns_name
 from pki.config.proxies import PROGRAMS
 from pki.config.released_templates import RELEASED
 from pki.config.time_fields import format_duration
@@ -37,14 +34,8 @@ from pki.config.time_fields import format_duration
 PositionText = Callable[[Place], str]
 T = TypeVar("T")
 
-RESERVED_HOSTS = {
-    "ca": "the machine that runs doit",
-    PROBE: "the certificate that verifies deliveries",
-    CANARY: "the certificate that verifies revocation",
-}
 APPLE_LIMIT = timedelta(days=825)
 UNSAVED_FOLDERS = ("build", "offline")  # a backup does not contain them
-OWN_FOLDERS = ("ca/root", "ca/server", "ca/client", "ca/clients", "ca/ceremonies")
 MINIMUM_USE_DIVISOR = 4  # a certificate is in use for at least 1/4 of its lifetime, despite renew_spread
 
 
@@ -63,12 +54,13 @@ def find_cross_faults(
             yield from _schedule_faults(inventory)
     if "authorities" not in {place[0] for place in removed_places}:
         yield from _adopted_faults(inventory)
+        yield from _external_faults(inventory.authorities)
     yield from _named_root_faults(inventory)
     yield from _secret_file_faults(inventory)
     yield from _host_faults(inventory, removed_places)
     if not {"domains", "permit_addresses"} & {place[0] for place in removed_places}:
         yield from _name_faults(inventory, position_text)
-        yield from _client_faults(inventory, position_text)
+        yield from client_rules.find_faults(inventory, removed_places, position_text)
         yield from service_rules.find_faults(inventory)
     yield from _leaf_faults(inventory)
     yield from _template_faults(inventory)
@@ -157,7 +149,7 @@ def _renews_too_early(profile: ServerRule) -> str:
 
 
 def _root_faults(authorities: AuthorityRules) -> Iterator[Fault]:
-    longest, root = max(authorities.server.lifetime, authorities.client.lifetime), authorities.root
+    longest, root = authorities.longest_intermediate, authorities.root
     if longest <= root.lifetime <= longest + root.overlap:
         yield (
             ("authorities", "root", "overlap"),
@@ -187,13 +179,14 @@ def _named_root_faults(inventory: Inventory) -> Iterator[Fault]:
 
 def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:
     adopted, owners = inventory.authorities.adopted, dict[str, str]()
+    own_folders = [f"ca/{name}" for name in (*OWN_FOLDERS, *inventory.authorities.externals)]
     for name, rule in adopted.items():
         place = ("authorities", name, "adopt")
         if fault := _crl_fault(rule.crl):
             yield ("authorities", name, "crl", "refresh"), fault
         if any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in UNSAVED_FOLDERS):
             yield place, f"{rule.adopt} is not in a backup; expected a folder such as ca/{name}"
-        if rule.adopt == "ca" or any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in OWN_FOLDERS):
+        if rule.adopt == "ca" or any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in own_folders):
             yield place, f"{rule.adopt} is used by the project itself; expected a folder such as ca/{name}"
         if owners.setdefault(rule.adopt, name) != name:
             yield place, f"{rule.adopt} is already used by {owners[rule.adopt]}"
@@ -204,6 +197,26 @@ def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:
         if re.fullmatch(PKCS12, name) and (source.prompt is not None or source.fd is not None):
             text = f"{source.description} cannot be read by every run; expected file, command, credential or env"
             yield ("secrets", name), text
+
+
+def _external_faults(authorities: AuthorityRules) -> Iterator[Fault]:
+    """Yield faults of external authorities: lifetimes, and requests that a backup lacks or that two of them share."""
+    owners = dict[str, str]()
+    for name, rule in authorities.externals.items():
+        place, lifetime = ("authorities", name), format_duration(rule.lifetime)
+        if name in OWN_FOLDERS:
+            yield place, f"ca/{name} is used by the project itself; expected a name such as acme"
+        if rule.lifetime > authorities.root.lifetime:
+            yield (*place, "lifetime"), f"{lifetime} outlives the root's {format_duration(authorities.root.lifetime)}"
+        if rule.overlap >= rule.lifetime:
+            overlap = format_duration(rule.overlap)
+            yield (*place, "overlap"), f"{overlap} is not shorter than the lifetime of {lifetime}"
+        if any(rule.external.startswith(f"{folder}/") for folder in ("ca", *UNSAVED_FOLDERS)):
+            fault = f"{rule.external} is in a folder of the program; expected a file such as requests/{name}.csr"
+            yield (*place, "external"), fault
+        if owners.setdefault(rule.external, name) != name:
+            fault = f"{rule.external} is already used by authorities.{owners[rule.external]}"
+            yield (*place, "external"), f"{fault}: each intermediate needs a key of its own"
 
 
 def _secret_file_faults(inventory: Inventory) -> Iterator[Fault]:
@@ -351,23 +364,6 @@ def _name_faults(inventory: Inventory, position_text: PositionText) -> Iterator[
             fault = f"{claim.name} is already used by {dotted_path(other.place)[:-2]}{position_text(other.place)}"
             yield claim.place, f"{fault}; if both hosts serve it: hosts.{claim.owner}.shared: true"
         names.add([claim])
-
-
-def _client_faults(inventory: Inventory, position_text: PositionText) -> Iterator[Fault]:
-    """Yield faults of client names that programs misread: as a DNS name, the probe, or the address of another client."""
-    owners = dict[str, str]()
-    for name, client in inventory.clients.items():
-        owners.setdefault(client.email.lower(), name)
-    for name, client in inventory.clients.items():
-        if is_test_name(name):
-            yield ("clients", name), f"this name is reserved for {RESERVED_HOSTS[name.partition('.')[0]]}"
-        elif is_like_dns_name(name) and not is_within_domains(inventory, name):
-            fault = f"{name} looks like a DNS name, which OpenSSL checks against the name constraints"
-            yield ("clients", name), f"{fault}; write {name}@device, or {name}.{inventory.domains[0]}"
-        owner = owners.get(name, name)
-        if owner != name and client.email.lower() != name:
-            whose = f"clients.{owner}{position_text(('clients', owner))}"
-            yield ("clients", name), f"{name} is the e-mail address of {whose}; write NAME@DEVICE"
 
 
 def _leaf_faults(inventory: Inventory) -> Iterator[Fault]:

@@ -43,7 +43,7 @@ from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint, Prober, fingerprint
 from pki.deploy.verification import Expectation, Verification
 
-MAX_LINKS = 20  # replaced links that are named one by one; more of them are counted
+MAX_LINKS = 20  # symbolic links on a host that were replaced: so many are named, and the others are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class Destination:
     """The destination of a release, and the means to verify its services.
 
     `canary` is the serial number of the certificate that is revoked on purpose, 0 if there is none. `group_lock` is
-    held while the host changes: hosts of one group never change at the same time. `transport_name` is the transport in
-    the receipt where it is not that of `transport` (Ansible).
+    held while the host changes: hosts of one group never change at the same time. `transport_name` is written into the
+    receipt instead of `ssh` or `local`, if Ansible delivers.
     """
 
     transport: Transport
@@ -78,7 +78,7 @@ class HostOutcome:
     drift: tuple[Reason, ...] = ()
     writable: tuple[Reason, ...] = ()
 
-    def with_surplus(self, surplus: Sequence[Mapping[str, str]]) -> HostOutcome:
+    def listing_also(self, surplus: Sequence[Mapping[str, str]]) -> HostOutcome:
         """Return the same outcome with files of earlier releases on the receipt, so that the next change removes them."""
         paths = {file["path"] for file in self.receipt.files}
         more = [{**file, "sha256": NO_DIGEST} for file in surplus if file["path"] not in paths]
@@ -88,9 +88,11 @@ class HostOutcome:
 class HostChange:
     """One release on its way to one host.
 
-    `previous` is the receipt of the last delivery; if it is lost, `surplus` is the host's own list of files. A `pinned`
-    host may lack services that pki.yaml added since. `recall` returns a CRL that was sent before, by its SHA-256. With
-    `is_part`, the payload is only a part of what the host has: its other files stay, and the receipt lists them.
+    `previous` is the receipt of the last delivery: the files with their SHA-256. If it is lost, `surplus` is the host's own
+    list of files. The methods take `delivered`, the contents of those files, to compare CRLs. A `pinned` host stays at an
+    earlier release, so it may lack services that pki.yaml has gained since. `recall` returns a CRL that was sent before, by
+    its SHA-256. With `is_part`, the payload is only a part of the release, such as its CRLs outside the host's window: the
+    other files of the host stay, and the receipt lists them.
     """
 
     def __init__(
@@ -138,8 +140,8 @@ class HostChange:
     def _was_checked(self) -> bool:
         """Return whether the same release was checked when it was delivered, and nothing in it has expired since.
 
-        Its check need not be repeated then. A pinned host is always checked: its release may contain a certificate that
-        was revoked since, which a new release would not.
+        Its check need not be repeated then. A pinned host is always checked: its old release may contain a certificate that
+        has been revoked since. A new release never does.
         """
         previous = self._previous
         if self._pinned or previous is None or not self.is_already_deployed:
@@ -169,9 +171,9 @@ class HostChange:
         """Raise PkiError if the release would replace a CRL on the host by an older one.
 
         Returns the foreign CRLs, which no authority of this project signed: they are replaced and reported. A CRL that is
-        dated in the future may be replaced by an older one, because a wrong clock made it. The later of our clock and the
-        host's decides what is in the future. `check_release` compared the CRLs of our records by our clock alone, so they
-        are compared again if the host's clock is later.
+        dated in the future may be replaced by an older one, because a wrong clock made it. "In the future" means later
+        than both our clock and the host's. `check_release` knew only our clock: if the host's is later, the CRLs of our
+        records are compared again.
         """
         now = max(self._now, host_clocks.answer_date(session.greeting) or self._now)
         if delivered and now > self._now:
@@ -197,7 +199,7 @@ class HostChange:
             states = self.note_states(session.inspect())
             if session.surplus and self.needs_surplus_list and not self._is_part:
                 session.end()  # the second delivery knows the surplus, so it does not come here again
-                return self._with_surplus(session.surplus).deliver(delivered)
+                return self._restarted_with(session.surplus).deliver(delivered)
             if states or session.stuck or not self.is_already_deployed:
                 contents = contents or self.check_release(delivered)
                 foreign_crls = self.check_installed_crls(session, states, delivered)
@@ -208,19 +210,19 @@ class HostChange:
                 session.end()
                 outcome = self.outcome(contents, states, verifications)
                 if self._is_part and self.needs_surplus_list:
-                    outcome = outcome.with_surplus(session.surplus)
+                    outcome = outcome.listing_also(session.surplus)
                 return replace(outcome, done=(*outcome.done, *foreign_crls), writable=session.writable)
             session.end()
-        return replace(self._check_services(contents, delivered), writable=session.writable)
+        return replace(self._verify_unchanged_services(contents, delivered), writable=session.writable)
 
-    def _with_surplus(self, surplus: Sequence[Mapping[str, str]]) -> HostChange:
+    def _restarted_with(self, surplus: Sequence[Mapping[str, str]]) -> HostChange:
         """Return the same change for a host without a receipt, with the host's own list of files."""
         destination, payload = self.destination, self.payload
         return HostChange(
             destination, payload, None, self._now, pinned=self._pinned, recall=self._recall, surplus=surplus
         )
 
-    def _check_services(self, contents: ReleaseContents | None, delivered: Payload | None) -> HostOutcome:
+    def _verify_unchanged_services(self, contents: ReleaseContents | None, delivered: Payload | None) -> HostOutcome:
         """Verify the services of a host that has its release already."""
         destination = self.destination
         if not destination.endpoints:
@@ -310,7 +312,7 @@ class HostChange:
         """Place CRLs, which stay whatever follows. Returns the host's refusal, None if it took them."""
         try:
             if rows:
-                session.place(rows, self.payload, settle=True)
+                session.place(rows, self.payload, settle=True)  # keep them, even if a command fails
         except HostRefusal as refusal:
             return refusal
         return None
@@ -363,15 +365,17 @@ def expectations(
 ) -> dict[str, Expectation]:
     """Return what each of `endpoints` must do once the release is deployed, by name; `contents` are those of the release.
 
-    If a file of the release names the probe, the proxy itself must answer the probe. `canary` must be refused if a CRL
-    of the release lists it.
+    If a file of the release names the test identity PROBE, the proxy itself must answer it. The certificate `canary` must
+    be refused if a CRL of the release lists it.
     """
     names = {endpoint.name for endpoint in endpoints} & contents.leaves.keys()
     others = (file for file in payload.release.files if not file.crl)
-    answers = any(PROBE.encode() in payload.content(file) for file in others)
-    revokes = bool(canary) and contents.lists(canary)
+    proxy_answers_probe = any(PROBE.encode() in payload.content(file) for file in others)
+    is_canary_listed = bool(canary) and contents.lists(canary)
     return {
-        name: Expectation(fingerprint(contents.leaves[name].public_bytes(Encoding.DER)), answers, revokes)
+        name: Expectation(
+            fingerprint(contents.leaves[name].public_bytes(Encoding.DER)), proxy_answers_probe, is_canary_listed
+        )
         for name in sorted(names)
     }
 

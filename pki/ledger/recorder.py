@@ -59,8 +59,8 @@ class SqlRecorder(DatabaseUser):
         """Record revocations; `reason` is one of REASONS.
 
         `withhold` names the artifacts that no run may issue again, each with the detail of that decision for the ledger.
-        Revocations and decisions are one transaction: if the process is killed in between, a run must not issue the
-        replacement of a revoked certificate.
+        (`--no-replace`). Both are recorded in one transaction. In two, a process that is killed in between would leave a
+        revocation without its decision, and the next run would issue the replacement.
         """
         if reason not in REASONS:
             raise LedgerError(f"{reason}: expected one of {', '.join(REASONS)}")
@@ -79,7 +79,7 @@ class SqlRecorder(DatabaseUser):
     def record_crl(
         self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime, der: bytes = b""
     ) -> None:
-        """Record a CRL: its number, dates, digest, and the difference of its entries to the previous CRL.
+        """Record a CRL: its number, dates, digest, and how its entries differ from those of the previous CRL.
 
         Raises LedgerError unless the number is above the last one (RFC 5280 §5.2.3). `der` is the encoded CRL;
         without it, the CRL is encoded again.
@@ -100,7 +100,7 @@ class SqlRecorder(DatabaseUser):
         with self._recording() as db:
             append(db, "decision", artifact, decision_row(artifact, decision, detail, at), at)
 
-    def record_issuance_records(self, issuance_records: IssuanceRecords, *, at: datetime) -> None:
+    def record_adopted_ca(self, issuance_records: IssuanceRecords, *, at: datetime) -> None:
         """Record what an adopted CA issued and revoked, in one transaction."""
         if issuance_records.certificates or issuance_records.revocations or issuance_records.last_crl:
             with self._recording() as db:

@@ -34,10 +34,9 @@ class SqlRecovery(DatabaseUser):
         """Record certificates of authorities that the ledger lost, each with its generation and the one of its issuer."""
         rows = list[Record]()
         for cert, name, issuer in authorities:
-            authority = GenerationName.parse(name).authority
-            profile = authority if authority == "root" else f"{authority}-ca"
-            artifact = ArtifactId("authority", authority)
-            rows.append(("certificate", artifact, certificate_row(cert, issuer, artifact, profile, reason)))
+            named = GenerationName.parse(name)
+            artifact = ArtifactId("authority", named.authority)
+            rows.append(("certificate", artifact, certificate_row(cert, issuer, artifact, named.profile, reason)))
         self._append(rows, at)
 
     def record_crl(

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pki.common.cache import Cache
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
-from pki.config import identifiers
 from pki.config.identifiers import GenerationName
 from pki.project.authorities import Authorities
 from pki.project.generations import PUT_BACK
@@ -17,7 +16,7 @@ from pki.project.layout import Store
 
 def notes(store: Store, authorities: Authorities, cache: Cache) -> Iterator[Notice]:
     """Yield a notice for each damaged file of an authority or ceremony, except those that the ledger has a copy of."""
-    for generation in (name for authority in identifiers.AUTHORITIES for name in store.generations(authority)):
+    for generation in (name for authority in store.authorities() for name in store.generations(authority)):
         authorities.generation(generation)  # reading fills `damaged_files` and `recovered`
         if GenerationName.parse(generation).is_root:
             authorities.presigned_crls(generation)

@@ -19,6 +19,7 @@ from pki.config.model import Inventory, Leaf
 from pki.deploy import release
 from pki.ledger.types import Issued
 from pki.monitor import dependents
+from pki.monitor.check_result import join_names
 from pki.monitor.client_identities import identities
 from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.plan import Plan
@@ -78,7 +79,14 @@ class Explainer:
             "what",
             f"{'the root' if root is None else f'the {generation.authority} authority'}: {generation.common_name}",
         )
-        yield "key", _authority_key(self.project.store, self.project.passphrases, generation)
+        if generation.name.is_external:
+            yield "key", "on another server, which decides alone what it signs; never in this project"
+            yield (
+                "permits",
+                f"server certificates for {join_names([name[1:] for name in generation.permitted.domains])}",
+            )
+        else:
+            yield "key", _authority_key(self.project.store, self.project.passphrases, generation)
         yield "issued by", f"{root.name if root else 'itself'}; serial {generation.certificate.serial_number:x}"
         yield "until", _until(self.project.now, end)
         if self.project.authorities.is_revoked_by_root(generation):
@@ -89,18 +97,25 @@ class Explainer:
                 "successor",
                 f"requested from {needs.signing_period_end(self.project.authorities, generation):%Y-%m-%d} on, must exist by {deadline:%Y-%m-%d}",
             )
-        below = [
-            certificate
-            for certificate in self.project.revocations.unexpired()
-            if certificate.issuer == generation.name and not certificate.revoked
-        ]
-        signed = f"{len(below)} certificate{'s that are' if len(below) != 1 else ' that is'} valid now"
-        yield "signed", self.project.ledger_view.fault.evidence if self.project.ledger_view.fault else signed
+        yield "signed", self._signed(generation)
+        if generation.name.is_external:
+            chain = self.project.store.shown(self.project.store.external_chain(generation.authority))
+            yield "install it", f"{chain}, on the server that has its key"
         yield "if it expires", f"every client and server refuses every certificate that {generation.name} issued"
         yield "replace it", f"a root ceremony: ./run invoke ceremony.request --new {generation.authority}"
         if root is not None:
             revocation = f"./run invoke ceremony.request --revoke {generation.name} --reason superseded"
             yield "revoke it", f"a root ceremony: {revocation}"
+
+    def _signed(self, generation: Generation) -> str:
+        """Return how many certificates a generation signed that are valid now; of an external one, nobody here knows."""
+        if generation.name.is_external:
+            return "not known here: its server keeps the records, and publishes its CRL"
+        if self.project.ledger_view.fault:
+            return self.project.ledger_view.fault.evidence
+        unexpired = self.project.revocations.unexpired()
+        below = [entry for entry in unexpired if entry.issuer == generation.name and not entry.revoked]
+        return f"{len(below)} certificate{'s that are' if len(below) != 1 else ' that is'} valid now"
 
     def _state(self, leaf: Leaf) -> str:
         if blocker := leaf_files.stopped_reasons(

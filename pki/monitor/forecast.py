@@ -24,6 +24,7 @@ from pki.monitor import (
     unverified_upstreams,
     waiting_roots,
 )
+from pki.monitor.external_authorities import ExternalAuthorities
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
 from pki.project.authorities import Authorities
@@ -124,6 +125,7 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
     yield from unverified_upstreams.notes(project.inventory, project.store, project.now, project.cache)
     yield from _oversized(project.inventory, project.store, project.authorities)
     yield from external_cas.notes(project.inventory, project.now, project.authorities, project.ledger_view, plan)
+    yield from ExternalAuthorities(project).notes()
     yield from damaged_files.notes(project.store, project.authorities, project.cache)
 
 

@@ -53,7 +53,7 @@ def _expiring(inventory: Inventory, store: Store, now: datetime, cache: Cache) -
     """Yield a notice for each CA file that contains a certificate that expired or expires soon."""
     users = dict[str, list[tuple[str, str]]]()
     for name, host in inventory.hosts.items():
-        for service, file in upstreams.ca_files(host).items():
+        for service, file in upstreams.ca_files(inventory, host).items():
             users.setdefault(file, []).append((name, service))
     for file, end in _first_expiries(store, cache, list(users)).items():
         moment = datetime.fromtimestamp(end, UTC)

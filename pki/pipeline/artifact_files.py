@@ -49,6 +49,8 @@ CONTENTS = {  # artifact → its content; AUTHORITY is root, server, client, all
     "trust:client-chain": "client authorities and roots, PEM",
     "trust:profile": "roots as a configuration profile for Apple's systems",
     "page:trust": "trust page, HTML",
+    "external-chain:AUTHORITY": "external authority, and its chain to the root, PEM: for the server with its key",
+    "external-trust:AUTHORITY": "external authority and roots, PEM: to verify the certificates that it issued",
     f"{upstreams.ARTIFACT}:HOST": "file `ca` of each upstream of a host, PEM",
 }
 
@@ -93,13 +95,17 @@ class ArtifactFiles:
         if kind in LEAF_FILES and target in self._leaves_of_invalid_files():
             return [("", path) for path in self._issued_files(kind, target)]
         if kind == upstreams.ARTIFACT and target in self._hosts:
-            home = self._project.store.home
-            return [(service, home / file) for service, file in upstreams.ca_files(self._hosts[target]).items()]
+            return [(service, self._upstream_ca(ca)) for service, ca in upstreams.cas(self._hosts[target]).items()]
         files = self._authority_files(kind, target)
         if not files:
             raise PkiError(f"unknown artifact {name!r}", ", ".join(CONTENTS))
         self._paths[name] = files
         return files
+
+    def _upstream_ca(self, ca: str) -> Path:
+        """Return the file with the CA of an upstream: of an external authority, or a file of the project."""
+        store = self._project.store
+        return store.external_trust(ca) if ca in self._project.inventory.authorities.externals else store.home / ca
 
     def _leaf_files(self, name: str, kind: str, leaf: Leaf) -> list[Path]:
         """Return the files of an artifact of a leaf. Raises PkiError if the artifact `name` cannot exist for the key of the leaf."""
@@ -139,6 +145,8 @@ class ArtifactFiles:
                 for authority in authorities
                 for name in self._project.authorities.live(authority)
             ]
+        if target in self._project.inventory.authorities.externals:
+            return self._external_files(kind, target)
         if self._project.inventory.authorities.is_adopted(target):
             return self._adopted_file(kind, target)
         path_makers: dict[str, Callable[[], Path]] = {
@@ -151,6 +159,12 @@ class ArtifactFiles:
         }
         path_maker = path_makers.get(ArtifactId(kind, target))
         return [("", path_maker())] if path_maker else []
+
+    def _external_files(self, kind: str, name: str) -> list[tuple[str, Path]]:
+        """Return the files of an external authority: its chain, or what verifies its certificates."""
+        store = self._project.store
+        paths = {"external-chain": store.external_chain(name), "external-trust": store.external_trust(name)}
+        return [("", paths[kind])] if kind in paths else []
 
     def _adopted_file(self, kind: str, name: str) -> list[tuple[str, Path]]:
         """Return the published files of an adopted CA: its CRL, and its certificate in its own folder."""

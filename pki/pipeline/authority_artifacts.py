@@ -66,7 +66,7 @@ class AuthorityArtifacts:
         Raises PkiError if the user must perform a ceremony.
         """
         reasons = restored = self._authority_stale(name)
-        for generation in self.project.store.generations(name):
+        for generation in self._existing(name):
             if self._damaged_certificate(generation):
                 filesystem.write(
                     self.project.store.authority_file(generation, "cert.pem"),
@@ -124,11 +124,7 @@ class AuthorityArtifacts:
 
         The sandbox performs one ceremony in a run, for all authorities. Only the first authority that needs it has reasons.
         """
-        damaged = [
-            path
-            for generation in self.project.store.generations(name)
-            if (path := self._damaged_certificate(generation))
-        ]
+        damaged = [path for generation in self._existing(name) if (path := self._damaged_certificate(generation))]
         if damaged:
             return [Why.RESTORED(file=path) for path in damaged]
         if not self.project.inventory.sandbox:
@@ -136,14 +132,28 @@ class AuthorityArtifacts:
         earlier = AUTHORITIES[: AUTHORITIES.index(name)]
         return [] if any(self._sandbox_reasons(authority) for authority in earlier) else self._sandbox_reasons(name)
 
+    def _of_artifact(self, name: str) -> tuple[str, ...]:
+        """Return the authorities of an artifact: an external one has none of its own, and is in that of the root."""
+        store, externals = self.project.store, self.project.inventory.authorities.externals
+        return (name, *{**externals, **dict.fromkeys(store.external_authorities())}) if name == "root" else (name,)
+
+    def _existing(self, name: str) -> list[GenerationName]:
+        """Return the generations of an artifact that have a certificate."""
+        return [
+            generation
+            for authority in self._of_artifact(name)
+            for generation in self.project.store.generations(authority)
+        ]
+
     def _sandbox_reasons(self, name: str) -> list[Reason]:
         """Return why an authority of the sandbox needs a ceremony."""
         if name == "root" and needs.is_ceremony_unfinished(self.project.store):
             return [Why.CEREMONY_INTERRUPTED()]
+        names = self._of_artifact(name)
         due = [
             Why.CEREMONY_DUE(why=need.why, what=need.what)
             for need in needs.find_requirements(self.project.authorities)
-            if need.authority == name and not need.is_for_new_names
+            if need.authority in names and not need.is_for_new_names
         ]
         return ca_state.stale_reasons(self.project.now, self.project.authorities, name) or due
 

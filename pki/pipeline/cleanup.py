@@ -46,7 +46,9 @@ def _leftovers(store: Store, artifact_ids: set[ArtifactId], leaves: set[str]) ->
         yield from _unknown(folder, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in artifact_ids)
     generations = {artifact.name for artifact in artifact_ids if artifact.kind == "crl"}
     yield from _unknown(store.build / "crl", lambda name: _keeps_crl(store, name.rpartition(".")[0], generations))
+    externals = {artifact.name for artifact in artifact_ids if artifact.kind == "bundle"} - {"trust", "client"}
     trust = {"roots", "client-ca", "client-chain", "index", *generations}
+    trust |= {f"{name}-{content}" for name in externals for content in ("chain", "trust")}
     yield from _unknown(store.build / "trust", lambda name: name.rpartition(".")[0] in trust)
 
 

@@ -15,6 +15,7 @@ from pki.config.fields import KeyKind, ProfileName
 from pki.config.ip_addresses import canonical_address, is_address, parse_address
 from pki.config.leaf_certificates import (
     address_claims,
+    client_claims,
     host_claims,
     is_test_name,
     is_within_domains,
@@ -110,8 +111,8 @@ def _names_of_pki_yaml(config: Inventory, declarations: list[_Declaration]) -> N
         names.add(claim for claim in address_claims(config) if claim.name in servers)
     if servers:
         names.add(host_claims(config, servers))
-    clients = (name for kind, name in keys if kind == "client" and name in config.clients)
-    names.add(Claim("client", name, f"clients.{name}", ("clients", name)) for name in clients)
+    if any(kind == "client" for kind, _ in keys):
+        names.add(claim for claim in client_claims(config) if claim.key in keys)
     return names
 
 
@@ -210,7 +211,8 @@ def _claims(config: Inventory, file: ManagedFile, request: openssl_cnf.CnfReques
     place = f"templates/{file.name}"
     host = config.hosts.get(file.selectors[0]) if len(file.selectors) == 1 else None
     owner = file.selectors[0] if host and leaf.profile == "server" else place
-    for name in (leaf.common_name,) if leaf.profile == "client" else (*leaf.dns, *leaf.addresses):
+    common_names = (leaf.common_name,) if leaf.profile == "client" else ()
+    for name in dict.fromkeys((*common_names, *leaf.dns, *leaf.addresses)):
         location = request.places.get(name, place)
         yield Claim(leaf.profile, name, owner, (location,), is_shared=bool(host and host.shared))
 
@@ -260,7 +262,7 @@ def _common_name_faults(config: Inventory, leaf: Leaf) -> Iterator[str]:
             f"write {cn}@device, or {cn}.{config.domains[0]}"
         )
     for name, client in config.clients.items():
-        if client.email.lower() == cn.lower():
+        if (client.email or "").lower() == cn.lower():
             yield f"CN {cn} is the e-mail address of clients.{name}"
 
 

@@ -97,11 +97,15 @@ class DesiredState:
         declared = request_leaves(
             config, library, names, partial(_line, project.store), partial(holders, project.revocations)
         )
-        # permitted_hosts checked the names of hosts. Unchecked are common names that look like DNS names, because OpenSSL
-        # applies the name constraints to them too, and the leaves that files in templates/ declare.
-        dns_like = [leaf for leaf in leaves.values() if leaf.is_named_like_dns]
+        # permitted_hosts checked the names of hosts. Unchecked are the DNS names of clients, common names that look like DNS
+        # names, because OpenSSL applies the name constraints to them too, and the leaves that files in templates/ declare.
+        unchecked = [
+            leaf
+            for leaf in leaves.values()
+            if leaf.is_named_like_dns or (leaf.client and config.clients[leaf.client].dns)
+        ]
         permitted, forbidden = _split_by_constraints(
-            project.authorities, (*dns_like, *declared.leaves), actions_required
+            project.authorities, (*unchecked, *declared.leaves), actions_required
         )
         awaiting_ceremony |= {leaf.artifact for leaf in forbidden}
         leaves = {name: leaf for name, leaf in leaves.items() if leaf.artifact not in awaiting_ceremony}

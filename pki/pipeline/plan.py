@@ -168,6 +168,25 @@ class IssuedArtifacts:
             stale=partial(_derived_stale, store, client_crl_bundle),
             doc="the CRLs of every live client chain in one file, for nginx, HAProxy and Apache",
         )
+        for authority in self.project.inventory.authorities.externals:
+            yield self._external_bundle(authority)
+
+    def _external_bundle(self, authority: str) -> Artifact:
+        """Return the artifact of the files of an external authority; it has a chain once a ceremony certified it."""
+        store, authorities = self.project.store, self.project.authorities
+        names = [*authorities.live("root"), *authorities.live(authority)]
+        uncreated = [name for name in names if name in authorities.planned]
+        files = partial(trust_bundles.external_files, store, authorities, authority)
+        has_chain = bool(authorities.generations(authority)) or any(name.authority == authority for name in uncreated)
+        targets = (store.external_trust(authority), *([store.external_chain(authority)] if has_chain else []))
+        return Artifact(
+            id=ArtifactId("bundle", authority),
+            targets=tuple(map(str, targets)),
+            sources=tuple(str(store.authority_file(name, "cert.pem")) for name in uncreated),
+            make=partial(_write_derived, store, files),
+            stale=partial(_derived_stale, store, files),
+            doc=f"files of the external authority {authority}: its chain for its server, and trust in it",
+        )
 
     def trust_page(self) -> Artifact:
         """Return the artifact of the trust page and of the profile that it offers."""

@@ -19,7 +19,7 @@ from pki.common.errors import ErrorCode, PkiError
 from pki.common.remedies import RESTORE, run_for
 from pki.config.identifiers import GenerationName
 from pki.config.model import Inventory
-from pki.project import adopted_ca
+from pki.project import adopted_ca, external_requests
 from pki.project.cross_certificates import trust_paths
 from pki.project.generations import (
     Generation,
@@ -30,7 +30,7 @@ from pki.project.generations import (
     read_presigned_crl,
 )
 from pki.project.layout import Store
-from pki.x509 import canonical
+from pki.x509 import canonical, keys
 
 
 @dataclass
@@ -241,6 +241,19 @@ class Authorities:
             return PkiError(text, f"{RESTORE}, if it existed before; else {ceremony}")
         hint = f"{ceremony}; or set sandbox: true in pki.yaml to try the program"
         return PkiError(text, hint, ErrorCode.AWAITS_CEREMONY)
+
+    def has_new_request(self, authority: str) -> bool:
+        """Return whether the request of an external authority has a key that no authority of `ca/` has."""
+        rule = self.inventory.authorities.externals.get(authority)
+        if rule is None:
+            return False
+        try:
+            new_key = keys.public_der(external_requests.read(self.store.home, rule).key)
+        except PkiError:  # `plan` reports the fault where the request is needed
+            return False
+        names = [name for owner in self.store.authorities() for name in self.store.generations(owner)]
+        certificates = (generation.certificate for generation in map(self.generation, names) if generation)
+        return all(keys.public_der(certificate.public_key()) != new_key for certificate in certificates)
 
     # -- pre-signed CRLs --
 

@@ -50,6 +50,14 @@ class BuildFiles:
         """Return the path of a file that clients and servers need in order to trust the project."""
         return self.build / "trust" / name
 
+    def external_chain(self, authority: str) -> Path:
+        """Return the path of what the server of an external authority installs: its certificate, up to the root."""
+        return self.trust(f"{authority}-chain.pem")
+
+    def external_trust(self, authority: str) -> Path:
+        """Return the path of what verifies the certificates of an external authority: it, and the roots."""
+        return self.trust(f"{authority}-trust.pem")
+
     def release(self, host: str) -> Path:
         """Return the folder of a host's release."""
         return self.build / "release" / host

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.identifiers import AUTHORITIES, OWN_FOLDERS, GenerationName
 from pki.ledger.last_seen import authority_certificates
 
 
@@ -23,6 +23,15 @@ class CaFiles:
             (generation for generation in generations if os.path.lexists(folder / generation / "cert.pem")),
             key=lambda generation: generation.number,
         )
+
+    def external_authorities(self) -> list[str]:
+        """Return the external authorities that have a certificate, also those that pki.yaml no longer declares."""
+        names = sorted(path.name for path in self.ca.iterdir()) if self.ca.is_dir() else []
+        return [name for name in names if name not in OWN_FOLDERS and self.generations(name)]
+
+    def authorities(self) -> tuple[str, ...]:
+        """Return root, server, client, and the external authorities that have a certificate."""
+        return (*AUTHORITIES, *self.external_authorities())
 
     def prepared(self) -> list[GenerationName]:
         """Return the intermediates whose request waits for a certificate."""

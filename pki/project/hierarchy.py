@@ -73,6 +73,10 @@ class Hierarchy(Protocol):
         """Return the newest generation that is valid already and not revoked."""
         ...
 
+    def has_new_request(self, authority: str) -> bool:
+        """Return whether the request of an external authority has a key that was never certified."""
+        ...
+
     def presigned_crls(self, root: str) -> Sequence[DatedCrl]:
         """Return the pre-signed CRLs of a root, lowest number first."""
         ...

@@ -50,8 +50,8 @@ def cross_certificate_extensions() -> Extensions:
     ]
 
 
-def intermediate_extensions(authority: str, domains: Sequence[str], addresses: Sequence[IpNetwork]) -> Extensions:
-    """Return the extensions of the `server` or `client` intermediate.
+def intermediate_extensions(purpose: str, domains: Sequence[str], addresses: Sequence[IpNetwork]) -> Extensions:
+    """Return the extensions of an intermediate for `server` or `client` certificates.
 
     The extended key usage keeps a server certificate from being accepted as a client certificate, and the reverse. The
     name constraints are critical (RFC 5280 §4.2.1.10) and limit names to `domains` and `addresses`. Path length 0: no CA
@@ -60,7 +60,7 @@ def intermediate_extensions(authority: str, domains: Sequence[str], addresses: S
     return [
         (x509.BasicConstraints(ca=True, path_length=0), True),
         (_key_usage(key_cert_sign=True, crl_sign=True), True),
-        (x509.ExtendedKeyUsage([PURPOSE[authority]]), False),
+        (x509.ExtendedKeyUsage([PURPOSE[purpose]]), False),
         (build_name_constraints(domains, addresses), True),
     ]
 
@@ -104,6 +104,7 @@ def subject_alternative_name(leaf: Leaf) -> x509.SubjectAlternativeName | None:
     names: list[x509.GeneralName] = [x509.DNSName(name) for name in leaf.dns]
     names += [x509.IPAddress(ip_address(address)) for address in leaf.addresses]
     names += [x509.RFC822Name(email) for email in leaf.emails]
+    names += [x509.UniformResourceIdentifier(uri) for uri in leaf.uris]
     return x509.SubjectAlternativeName(names) if names else None
 
 

@@ -240,7 +240,7 @@ def test_a_revocation_and_that_nothing_replaces_it_are_recorded_together_or_not_
 
 def test_the_text_of_an_edit_is_written_only_over_what_it_was_made_of(home: Home) -> None:
     path = home.path / "pki.yaml"
-    edit = editing.add_client(path, "eve", "eve@lab.internal")
+    edit = editing.add_client(path, "eve", {"email": "eve@lab.internal"})
     path.unlink()
     with pytest.raises(PkiError, match="changed since it was read"):
         editing.write(edit)

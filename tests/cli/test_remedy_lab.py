@@ -260,7 +260,7 @@ REFUSED: dict[str, Refused] = {
         ("timeline", "--years", "99"), "./run invoke timeline --years 3", again="expected a number"
     ),
     "an argument that is missing": Refused(
-        ("client.add", "admin"), "./run invoke client.add --help", again="positional arguments"
+        ("client.installed",), "./run invoke client.installed --help", again="positional arguments"
     ),
     "a lost ledger": Refused(
         ("ledger.list",), "./run invoke ledger.accept-loss", lambda bench: bench.path("ca/ledger.db").unlink()

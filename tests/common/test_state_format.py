@@ -34,7 +34,7 @@ def written(home: Home, **record: object) -> None:
         "health",
         "renew media",
         "ledger.verify",
-        "client.add guest guest@lab.internal",
+        "client.add guest --email guest@lab.internal",
         "client.revoke admin --reason superseded --yes",
         "revoke media --reason superseded --yes",
         "deploy.bootstrap media",

@@ -372,7 +372,7 @@ def test_a_client_is_added_as_a_person_would_write_it(home: Home, before: str, a
     rest = path.read_text().partition("clients:")[0]
     path.write_bytes((rest + before).encode())
     line = 'x@y: {email: "a{b@lab.internal"}'
-    assert editing.add_client(path, "x@y", "a{b@lab.internal").text == rest + after.replace("NEW", line)
+    assert editing.add_client(path, "x@y", {"email": "a{b@lab.internal"}).text == rest + after.replace("NEW", line)
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_a_layout_that_is_not_understood_is_left_alone_and_the_line_is_shown(hom
     path = home.path / "pki.yaml"
     path.write_text(path.read_text().partition("clients:")[0] + section)
     with pytest.raises(PkiError, match="has a layout that this program cannot edit") as refused:
-        editing.add_client(path, "x", "x@lab.internal")
+        editing.add_client(path, "x", {"email": "x@lab.internal"})
     assert "`x: {email: x@lab.internal}`" in refused.value.hint
 
 

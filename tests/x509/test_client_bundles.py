@@ -8,8 +8,6 @@ import plistlib
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-import tasks
 from pki.ceremony.online.make_request import RequestOptions
-from pki.cli.program import Program
 from pki.common.errors import LedgerError
 from pki.ledger.ledger import SqlLedger
 from pki.x509.export import chrome_policy, mobileconfig, passphrase_sheet
@@ -27,61 +23,16 @@ from pki.x509.export.client_identity import ClientIdentity
 from pki.x509.export.generated_passphrase import ALPHABET, new_passphrase
 from tests.support import judges
 from tests.support.ceremonies import RealHome
+from tests.support.export_desk import Desk, desk, folder
 from tests.support.projects import START, Home
+
+__all__ = ["desk"]
 
 AES_256_CBC, PBES1_3DES = bytes.fromhex("060960864801650304012a"), bytes.fromhex("060a2a864886f70d010c0103")
 SHA_256, SHA_1 = bytes.fromhex("0609608648016503040201"), bytes.fromhex("06052b0e03021a")
 SEALED = ["p12", "p12-legacy", "mobileconfig"]
 PASSPHRASE = re.compile(rf"[{ALPHABET}]{{4}}(-[{ALPHABET}]{{4}}){{5}}")
 MTLS = ["grafana", "prometheus", "loki", "forgejo"]
-
-
-@dataclass(frozen=True)
-class Desk:
-    """Somebody in the folder `here` who hands out what the project holds."""
-
-    home: Home
-    here: Path
-    capsys: pytest.CaptureFixture[str]
-
-    def export(self, *arguments: str, days: float = 0) -> tuple[int, str]:
-        """The exit status of `./run invoke client.export …`, and what it said."""
-        places = {"pki_home": str(self.home.path), "pki_called_from": str(self.here)}
-        tasks.ns.configure({**places, "pki_now": START + timedelta(days=days)})
-        self.capsys.readouterr()
-        code = 0
-        try:
-            Program(tasks.ns).run(["invoke", "client.export", *arguments])
-        except SystemExit as left:
-            code = int(left.code or 0)
-        said = self.capsys.readouterr()
-        return code, said.out + said.err
-
-    def sealed(self, kind: str, name: str = "admin", file: str = "it", days: float = 0) -> tuple[bytes, str]:
-        """A bundle and the passphrase that was written beside it."""
-        code, said = self.export(
-            *(name, "--format", kind, "--yes", "--output", file, "--passphrase-to", f"{file}.txt"), days=days
-        )
-        assert code == 0, said
-        return (self.here / file).read_bytes(), (self.here / f"{file}.txt").read_text().rstrip("\n")
-
-    @property
-    def there(self) -> set[str]:
-        """Every file in the folder, by its path below it."""
-        return {str(path.relative_to(self.here)) for path in self.here.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def desk(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
-    home.edit("  admin: {", "  admin@laptop: {email: admin@lab.internal}\n  admin: {")
-    return Desk(home, folder(tmp_path), capsys)
-
-
-def folder(tmp_path: Path) -> Path:
-    here = tmp_path / "desk"
-    here.mkdir()
-    here.chmod(0o755)
-    return here
 
 
 def opened(data: bytes, passphrase: str) -> pkcs12.PKCS12KeyAndCertificates:

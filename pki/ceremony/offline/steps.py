@@ -183,9 +183,7 @@ def _sign_certificates(ceremony: CeremonySession, keys: dict[str, PrivateKey]) -
     signed = [_in_response(root.name, root.name, roots[root.name]) for root in request.roots]
     for requested in request.intermediates:
         draft = drafts.draft_intermediate(request, requested, roots[requested.issuer])
-        for test in negative_tests.run_negative_tests(
-            draft, requested.authority, requested.domains, requested.addresses
-        ):
+        for test in negative_tests.run_negative_tests(draft, requested.purpose, requested.domains, requested.addresses):
             text = f"under {requested.name}, {test.what} is {'refused' if test.must_fail else 'accepted'}"
             ceremony.transcript.record("negative-test", text=text, by=[*test.answers])
         signed.append(

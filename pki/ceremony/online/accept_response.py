@@ -318,12 +318,11 @@ def _store_result(
     for (name, issuer), certificate in result.parsed.certificates.items():
         if not ledger_view.ledger.certificates(serial=certificate.serial_number):
             named = GenerationName.parse(name)
-            profile = "root" if named.is_root else f"{named.authority}-ca"
             ledger_view.ledger.record_certificate(
                 certificate,
                 issuer=issuer,
                 artifact=ArtifactId("authority", named.authority),
-                profile=profile,
+                profile=named.profile,
                 reason=because,
                 at=now,
             )

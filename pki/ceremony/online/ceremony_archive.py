@@ -12,7 +12,7 @@ from pki.ceremony.request_response import NO_RESPONSE, Request, Response
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import Remedy, here
-from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
+from pki.config.identifiers import ArtifactId, GenerationName
 from pki.project.generations import PUT_BACK
 from pki.project.layout import Store
 from pki.project.ledger_view import LedgerView
@@ -88,7 +88,7 @@ def certified_generations(store: Store, ledger_view: LedgerView) -> set[str]:
     """Return the generations that a ceremony certified, also those that are missing in `ca/`."""
     responses = (_read(response_file) for response_file in _responses(store))
     names = {certificate.name for response in responses for certificate in response.certificates}
-    for authority in AUTHORITIES if ledger_view.has_ledger else ():
+    for authority in store.authorities() if ledger_view.has_ledger else ():
         certificates = ledger_view.ledger.certificates(artifact=ArtifactId("authority", authority))
         names |= {
             GenerationName(authority, int(numbers[-1]))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pki.ceremony.online import ceremony_archive
-from pki.ceremony.online.needs import CRL_OVERLAP, series_end
+from pki.ceremony.online.needs import PRESIGNED_CRL_OVERLAP, series_end
 from pki.ceremony.request_response import RequestedCrl, RequestedRoot, RequestedSeries, RevokedCa
 from pki.common.durations import BACKDATED
 from pki.common.errors import PkiError
@@ -92,14 +92,14 @@ def plan_presigned_crls(
     """Yield pre-signed CRLs from now until `until`, or for the configured period; they replace all earlier CRLs.
 
     A new CRL begins one second after each earlier CRL that has not begun, because many servers use the CRL with the newest
-    start. Others are added as needed: each CRL begins CRL_OVERLAP before the previous one expires, or earlier. The last CRL
+    start. Others are added as needed: each CRL begins PRESIGNED_CRL_OVERLAP before the previous one expires, or earlier. The last CRL
     expires no earlier than any that it replaces. No CRL begins after the root has expired; `root_expiry` is needed for a
     root without a certificate. Each number is higher than `previous_number` and the numbers before it (RFC 5280 §5.2.3).
     """
     if generation := hierarchy.generation(root):
         root_expiry = generation.not_after
     rule = hierarchy.inventory.authorities.root.crl
-    step = rule.lifetime - CRL_OVERLAP
+    step = rule.lifetime - PRESIGNED_CRL_OVERLAP
     earlier_starts = sorted({presigned_crl.this_update for presigned_crl in hierarchy.presigned_crls(root)})
     past_starts = [start for start in earlier_starts if start <= hierarchy.now]
     future_starts = [start for start in earlier_starts if start > hierarchy.now]

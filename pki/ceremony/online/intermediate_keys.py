@@ -108,8 +108,10 @@ def has_requested_key(store: Store, requested: RequestedIntermediate) -> bool:
 
 
 def faults(store: Store, key_ring: KeyRing, request: Request) -> Iterator[str]:
-    """Yield where the keys in a request are not those in `ca/`."""
+    """Yield where the keys in a request are not those in `ca/`. The keys of external authorities never are."""
     for requested in request.intermediates:
+        if requested.is_external:
+            continue
         if fault := key_ring.fault(requested.name):
             yield f"{fault.message} ({lost_key_hint(store, requested.name, fault.hint)})"
         elif not has_requested_key(store, requested):

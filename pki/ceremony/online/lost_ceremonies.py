@@ -91,7 +91,8 @@ def replaced_roots(later: Sequence[CeremonyResult]) -> set[str]:
 def find_lost_keys(key_ring: KeyRing, results: Sequence[CeremonyResult]) -> list[str]:
     """Return the intermediates that these ceremonies certified and did not revoke, and whose key is lost."""
     revoked = {entry.generation for result in results for crls in result.request.crl_series for entry in crls.revoked}
-    names = [intermediate.name for result in results for intermediate in result.request.intermediates]
+    requested = [intermediate for result in results for intermediate in result.request.intermediates]
+    names = [intermediate.name for intermediate in requested if not intermediate.is_external]
     return [name for name in names if name not in revoked and key_ring.fault(name)]
 
 

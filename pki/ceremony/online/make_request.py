@@ -28,14 +28,17 @@ from pki.common.durations import BACKDATED
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why, joined
 from pki.common.remedies import here
+from pki.config.authority_rules import ExternalRule
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
 from pki.config.model import Inventory
+from pki.project import external_requests
 from pki.project.authorities import Authorities
 from pki.project.generations import Generation
 from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509 import certificate_signing
+from pki.x509.weak_keys import find_weakness
 
 REQUESTED, REQUESTED_CRLS = "a new generation of {} is requested", "new CRLs are requested"
 REQUEST_MAX_AGE = timedelta(days=30)  # an older request is replaced, so that its dates are near the day of the ceremony
@@ -173,9 +176,8 @@ class RequestPreparation:
         self, name: str, root: str, requested_roots: tuple[RequestedRoot, ...]
     ) -> RequestedIntermediate:
         config, authority = self.project.inventory, GenerationName.parse(name).authority
-        start, end = certificate_signing.validity_dates(
-            self.project.now, config.authorities.intermediate(authority).lifetime, None
-        )
+        lifetime, external = config.authorities.lifetime(authority), config.authorities.externals.get(authority)
+        start, end = certificate_signing.validity_dates(self.project.now, lifetime, None)
         new_roots = {requested.name: (requested.not_before, requested.not_after) for requested in requested_roots}
         first, last = new_roots.get(root) or _dates(self.project.authorities.existing(root).certificate)
         cn = common_name(config.organisation, name, sandbox=config.sandbox)
@@ -185,10 +187,19 @@ class RequestPreparation:
             common_name=cn,
             not_before=max(start, first),
             not_after=min(end, last),
-            domains=config.domains,
-            addresses=permitted_addresses(config),
-            request=IntermediateKeys(self.project).prepare_certificate_request(name, cn).decode(),
+            domains=external.domains if external else config.domains,
+            addresses=() if external else permitted_addresses(config),
+            request=self._external_request(external)
+            if external
+            else IntermediateKeys(self.project).prepare_certificate_request(name, cn).decode(),
         )
+
+    def _external_request(self, rule: ExternalRule) -> str:
+        """Return the request of an external authority. Raises PkiError if its key must not be certified."""
+        external_request = external_requests.read(self.project.store.home, rule)
+        if weakness := find_weakness(external_request.key):
+            raise PkiError(f"{rule.external}: its key is weak: {weakness}", "make a new key and a new request")
+        return external_request.pem
 
     def _options_of(self, request: Request) -> RequestOptions:
         """Return the options of an open request."""
@@ -199,7 +210,7 @@ class RequestPreparation:
         }
         listed = [entry for series in request.crl_series for entry in series.revoked]
         return RequestOptions(
-            generations=tuple(authority for authority in AUTHORITIES if REQUESTED.format(authority) in request.because),
+            generations=tuple(name for name in self._authorities() if REQUESTED.format(name) in request.because),
             revoke=tuple((entry.generation, entry.reason) for entry in listed if entry.serial not in already_revoked),
             destroy=request.destroy,
             crls=REQUESTED_CRLS in request.because,
@@ -227,13 +238,29 @@ class RequestPreparation:
                     "if its key is exposed, start a new project: docs/how-to/ceremony.md",
                 )
         for name in options.generations:
-            if name not in AUTHORITIES:
-                raise PkiError(f"{name}: unknown authority", "expected root, server or client")
+            if name not in self._authorities():
+                raise PkiError(f"{name}: unknown authority", f"expected {', '.join(self._authorities())}")
+            self._check_has_new_request(name)
         creates_root = any(name.is_root for name in new_generations)
         if "root" in options.generations:
             self._check_rollover()
         for name in options.destroy:
             self._check_destruction(name, creates_root=creates_root)
+
+    def _authorities(self) -> tuple[str, ...]:
+        """Return the authorities of which a new generation can be requested."""
+        return (*AUTHORITIES, *self.project.inventory.authorities.externals)
+
+    def _check_has_new_request(self, name: str) -> None:
+        """Raise PkiError for an external authority whose server has not made a new key and request."""
+        rule = self.project.inventory.authorities.externals.get(name)
+        if rule is None or self.project.authorities.has_new_request(name):
+            return
+        external_requests.read(self.project.store.home, rule)  # raises the fault of a request that cannot be read
+        raise PkiError(
+            f"{rule.external}: its key is certified already; a new generation needs a new key",
+            f"make a new key and request on the server of {name}, and copy the request to {rule.external}",
+        )
 
     def _check_rollover(self) -> None:
         """Raise PkiError while two roots are valid.
@@ -269,7 +296,8 @@ class RequestPreparation:
             )
 
     def _intermediates(self) -> list[GenerationName]:
-        return [name for authority in INTERMEDIATES for name in self.project.store.generations(authority)]
+        authorities = self.project.store.authorities()[1:]
+        return [name for authority in authorities for name in self.project.store.generations(authority)]
 
     def _new_generations(self, options: RequestOptions, requirements: list[Requirement]) -> list[GenerationName]:
         """Return the names of the new generations: required, requested, or replacing one that is to be revoked."""

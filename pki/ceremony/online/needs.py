@@ -1,4 +1,4 @@
-"""Requirements: what only a root ceremony can create, why, and by when. Computed in every run, so it is fast.
+"""Requirements: what only a root ceremony can create, why, and by when. Every run computes this, so it must be fast.
 
 A CA can issue certificates of full lifetime until its expiry minus the longest lifetime that it issues. Its signing
 period (SP 800-57: originator-usage period) ends `overlap` earlier; the ceremony is performed in between.
@@ -16,9 +16,9 @@ from pki.config.leaf_certificates import permitted_addresses
 from pki.project.hierarchy import Ca, Hierarchy
 from pki.project.layout import Store
 
-MAX_LEAD_TIME = timedelta(days=183)  # before the last pre-signed CRL expires
-CRL_OVERLAP = timedelta(days=30)  # of two successive pre-signed CRLs
-COMPANION_PERIOD = timedelta(days=183)  # requirements of this period are met by the same ceremony
+MAX_CRL_LEAD_TIME = timedelta(days=183)  # before the last pre-signed CRL expires
+PRESIGNED_CRL_OVERLAP = timedelta(days=30)  # of two successive pre-signed CRLs
+COMPANION_PERIOD = timedelta(days=183)  # an intermediate that is due so soon after a ceremony is created in it too
 INTERMEDIATES = ("server", "client")
 
 
@@ -27,7 +27,7 @@ class Requirement:
     """One thing that a ceremony must create: a generation (`server-2`), or with `is_crls` its new CRLs (`root-1 CRLs`).
 
     `by` is the latest time for the ceremony. With `is_for_new_names`, nothing expires and `by` is the present: pki.yaml
-    has names or networks that the present generation does not permit.
+    has names or networks that the present generation does not permit, or an external authority has a new key.
     """
 
     generation: GenerationName
@@ -48,15 +48,17 @@ class Requirement:
 
     @property
     def authority(self) -> str:
-        """Return `root`, `server` or `client`."""
+        """Return `root`, `server`, `client`, or the name of an external authority."""
         return self.generation.authority
 
 
 def longest_lifetime_below(hierarchy: Hierarchy, authority: str) -> timedelta:
-    """Return the longest lifetime of a certificate that an authority signs."""
+    """Return the longest lifetime of a certificate that an authority signs; 0 of an external one."""
     config = hierarchy.inventory
     if authority == "root":
-        return max(config.authorities.server.lifetime, config.authorities.client.lifetime)
+        return config.authorities.longest_intermediate
+    if authority not in INTERMEDIATES:
+        return timedelta()  # only its server knows: `overlap` is the whole time before its expiry
     return config.profiles.server.lifetime if authority == "server" else config.profiles.client.lifetime
 
 
@@ -67,9 +69,8 @@ def full_lifetime_end(hierarchy: Hierarchy, generation: Ca) -> datetime:
 
 def signing_period_end(hierarchy: Hierarchy, generation: Ca) -> datetime:
     """Return the end of a generation's signing period, when its successor is requested."""
-    authorities = hierarchy.inventory.authorities
-    rule = authorities.root if generation.authority == "root" else authorities.intermediate(generation.authority)
-    return full_lifetime_end(hierarchy, generation) - rule.overlap
+    overlap = hierarchy.inventory.authorities.overlap(generation.authority)
+    return full_lifetime_end(hierarchy, generation) - overlap
 
 
 def new_generations(requirements: Iterable[Requirement]) -> list[GenerationName]:
@@ -91,26 +92,29 @@ def find_requirements(hierarchy: Hierarchy) -> list[Requirement]:
         requirement for requirement in requirements if requirement.generation.is_root and not requirement.is_crls
     ]
     for authority in INTERMEDIATES:
-        if new_roots and root is not None:
+        if new_roots and root is not None:  # at the first ceremony, the missing intermediates have their own reason
             requirements.append(
                 Requirement(next_generation(hierarchy, authority), f"{new_roots[0].what} takes over", new_roots[0].by)
             )
         else:
             requirements += _intermediate_requirements(hierarchy, authority)
-    return requirements + _companions(hierarchy, requirements) if requirements else []
+    requirements += _external_requirements(hierarchy)
+    if not requirements:
+        return []
+    return requirements + _companions(hierarchy, requirements)
 
 
 def _companions(hierarchy: Hierarchy, requirements: list[Requirement]) -> list[Requirement]:
     """Return the intermediates that will be required within COMPANION_PERIOD, so that no second ceremony is needed soon."""
     requested = {requirement.authority for requirement in requirements}
-    companions = (hierarchy.issuing(authority) for authority in INTERMEDIATES if authority not in requested)
+    candidates = (hierarchy.issuing(authority) for authority in INTERMEDIATES if authority not in requested)
     return [
         Requirement(
             next_generation(hierarchy, companion.authority),
             f"{companion.name} would follow within half a year",
             full_lifetime_end(hierarchy, companion),
         )
-        for companion in companions
+        for companion in candidates
         if companion is not None and signing_period_end(hierarchy, companion) - COMPANION_PERIOD <= hierarchy.now
     ]
 
@@ -130,7 +134,7 @@ def _root_requirements(hierarchy: Hierarchy, root: Ca | None) -> Iterator[Requir
         if generation is None or last_expiry is None or generation.not_after <= hierarchy.now:
             continue
         first_start = min(presigned_crl.this_update for presigned_crl in hierarchy.presigned_crls(name))
-        # Lost CRLs are restored from a backup; and a root that is not valid yet points to a wrong clock.
+        # No ceremony is needed if CRLs were lost (a backup has them) or if the root is not valid yet (the clock is wrong).
         is_gap = first_start > hierarchy.now >= generation.not_before and not hierarchy.has_lost_crls(name)
         if is_gap:
             yield Requirement(name, f"every CRL of {name} begins in the future", hierarchy.now, is_crls=True)
@@ -146,7 +150,7 @@ def crl_series_lead_time(hierarchy: Hierarchy) -> timedelta:
     That is half a year, or half of a series that is shorter than a year.
     """
     rule = hierarchy.inventory.authorities.root.crl
-    return min(MAX_LEAD_TIME, rule.presigned * (rule.lifetime - CRL_OVERLAP) / 2)
+    return min(MAX_CRL_LEAD_TIME, rule.presigned * (rule.lifetime - PRESIGNED_CRL_OVERLAP) / 2)
 
 
 def series_end(hierarchy: Hierarchy, root: str) -> datetime | None:
@@ -172,6 +176,25 @@ def _intermediate_requirements(hierarchy: Hierarchy, authority: str) -> Iterator
         yield Requirement(
             following, f"{present.name} does not permit {', '.join(forbidden)}", hierarchy.now, is_for_new_names=True
         )
+
+
+def _external_requirements(hierarchy: Hierarchy) -> Iterator[Requirement]:
+    """Yield the next generation of each external authority whose server has made a new key and a request for it.
+
+    There is a deadline only if the present generation expires soon: otherwise nothing expires without the ceremony.
+    """
+    for authority, rule in hierarchy.inventory.authorities.externals.items():
+        if not hierarchy.has_new_request(authority):
+            continue
+        present, following = hierarchy.issuing(authority), next_generation(hierarchy, authority)
+        if present is not None and signing_period_end(hierarchy, present) <= hierarchy.now:
+            yield Requirement(following, f"{present.name} expires on {present.not_after:%Y-%m-%d}", present.not_after)
+            continue
+        names = hierarchy.generations(authority)
+        why = f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet"
+        if present is not None:
+            why = f"{rule.external} has a new key"
+        yield Requirement(following, why, hierarchy.now, is_for_new_names=True)
 
 
 def _not_permitted(hierarchy: Hierarchy, generation: Ca) -> list[str]:

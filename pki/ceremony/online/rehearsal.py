@@ -14,6 +14,7 @@ from pki.ceremony.offline import key_storage, session, steps
 from pki.ceremony.online.ceremony_archive import OpenRequest
 from pki.ceremony.request_response import NO_RESPONSE, Request
 from pki.ceremony.vault import Vault
+from pki.config.identifiers import GenerationName
 from pki.project.authorities import Authorities
 from pki.x509 import certificate_signing, keys, profiles
 from pki.x509.canonical import fingerprint
@@ -57,7 +58,7 @@ def rehearse(now: datetime, authorities: Authorities, open_request: OpenRequest)
             (folder / "response.yaml").read_bytes(), "response.yaml", request_response.Response
         )
         for certificate in response.certificates:
-            is_of_root = "root" in certificate.name
+            is_of_root = GenerationName.parse(certificate.name).is_root
             is_cross_certificate = is_of_root and certificate.issuer != certificate.name
             name = f"{certificate.name}-by-{certificate.issuer}" if is_cross_certificate else certificate.name
             # The key of an intermediate is in the request already; the key of a root is created in the ceremony.

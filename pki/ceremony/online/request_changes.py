@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from pki.ceremony.online.crl_schedule import plan_presigned_crls
-from pki.ceremony.online.needs import CRL_OVERLAP
+from pki.ceremony.online.needs import PRESIGNED_CRL_OVERLAP
 from pki.ceremony.request_response import Request, RequestedIntermediate, RequestedSeries
+from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.leaf_certificates import permitted_addresses
 from pki.config.model import Inventory
+from pki.project import external_requests
 from pki.project.authorities import Authorities
 from pki.x509 import certificate_signing
 
@@ -30,11 +32,13 @@ def changed_settings(inventory: Inventory, authorities: Authorities, request: Re
         if was != now
     ]
     permitted = tuple(config.domains), tuple(permitted_addresses(config))
-    if any((intermediate.domains, intermediate.addresses) != permitted for intermediate in request.intermediates):
+    own = [intermediate for intermediate in request.intermediates if not intermediate.is_external]
+    if any((intermediate.domains, intermediate.addresses) != permitted for intermediate in own):
         reasons.append(Why.REQUEST_PERMITTED())
     keys = [
         *_roots(inventory, request),
         *_intermediates(inventory, authorities, request),
+        *_externals(inventory, authorities, request),
         *_crl_series(inventory, authorities, request),
     ]
     return reasons + [Why.REQUEST_SETTING(field=f"authorities.{key}") for key in dict.fromkeys(keys)]
@@ -55,12 +59,31 @@ def _roots(inventory: Inventory, request: Request) -> Iterator[str]:
 def _intermediates(inventory: Inventory, authorities: Authorities, request: Request) -> Iterator[str]:
     """Yield changed keys of the intermediates; a lifetime that ends with the issuer's is not a change."""
     for intermediate in request.intermediates:
-        start, end = certificate_signing.validity_dates(
-            request.prepared, inventory.authorities.intermediate(intermediate.authority).lifetime, None
-        )
+        if intermediate.is_external and intermediate.authority not in inventory.authorities.externals:
+            continue  # `_externals` reports it
+        lifetime = inventory.authorities.lifetime(intermediate.authority)
+        start, end = certificate_signing.validity_dates(request.prepared, lifetime, None)
         first, last = _issuer_lifetime(authorities, request, intermediate)
         if not _agree((intermediate.not_before, intermediate.not_after), (max(start, first), min(end, last))):
             yield f"{intermediate.authority}.lifetime"
+
+
+def _externals(inventory: Inventory, authorities: Authorities, request: Request) -> Iterator[str]:
+    """Yield changed keys of the external authorities: no longer declared, other domains, or another request."""
+    for intermediate in (requested for requested in request.intermediates if requested.is_external):
+        authority = intermediate.authority
+        rule = inventory.authorities.externals.get(authority)
+        if rule is None:
+            yield authority
+            continue
+        if rule.domains != intermediate.domains:
+            yield f"{authority}.domains"
+        try:
+            present = external_requests.read(authorities.store.home, rule).pem
+        except PkiError:
+            present = ""
+        if present != intermediate.request:
+            yield f"{authority}.external"
 
 
 def _issuer_lifetime(
@@ -97,7 +120,7 @@ def _ends_too_early(inventory: Inventory, authorities: Authorities, request: Req
     rule, present = inventory.authorities.root.crl, authorities.issuing("root")
     if present is None or present.name != series.root or series.root in request.destroy:
         return False
-    goal = min(request.prepared + rule.presigned * (rule.lifetime - CRL_OVERLAP), present.not_after)
+    goal = min(request.prepared + rule.presigned * (rule.lifetime - PRESIGNED_CRL_OVERLAP), present.not_after)
     return series.presigned_crls[-1].next_update + ROUNDING < goal
 
 

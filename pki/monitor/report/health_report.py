@@ -24,6 +24,7 @@ from pki.monitor.checks import (
     check_services,
 )
 from pki.monitor.checks.check_context import CheckContext, LastRun
+from pki.monitor.external_authorities import ExternalAuthorities
 from pki.monitor.probes import ProbeResult
 from pki.pipeline.plan import Plan
 from pki.project.layout import Store
@@ -33,6 +34,7 @@ Check = Callable[[CheckContext], Iterator[Finding]]
 CHECKS: dict[str, Check] = {
     "roots": check_authorities.check_roots,
     "authorities": check_authorities.check_authorities,
+    "external authorities": lambda context: ExternalAuthorities(context.project).findings(),
     "ceremonies": check_authorities.check_ceremonies,
     "keys": check_authorities.check_keys,
     "crls": check_authorities.check_crls,

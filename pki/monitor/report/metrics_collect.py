@@ -84,6 +84,13 @@ def _authorities(checked: CheckedProject) -> Samples:
             signing_period_end[signing.name, authority] = needs.signing_period_end(
                 project.authorities, signing
             ).timestamp()
+    for authority in project.store.external_authorities():
+        for generation in filter(None, map(project.authorities.generation, project.authorities.live(authority))):
+            begins[generation.name, "external"] = generation.not_before.timestamp()
+            ends[generation.name, "external"] = generation.not_after.timestamp()
+        if newest := project.authorities.issuing(authority):
+            end_of_period = needs.signing_period_end(project.authorities, newest)
+            signing_period_end[newest.name, "external"] = end_of_period.timestamp()
     for name in map(GenerationName, project.inventory.authorities.adopted):
         if end := external_cas.expiry_of(project.authorities, name):
             ends[name, "adopted"] = end.timestamp()

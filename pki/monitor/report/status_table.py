@@ -24,6 +24,7 @@ from pki.deploy.delivery import Delivery
 from pki.monitor import external_cas, probes, revocation_exposure, unverified_upstreams
 from pki.monitor.checks import check_authorities
 from pki.monitor.checks.check_context import LastRun
+from pki.monitor.external_authorities import ExternalAuthorities
 from pki.monitor.unseen_services import unseen_services
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
@@ -68,6 +69,7 @@ class StatusTable:
         artifacts = {artifact.id: artifact for artifact in plan.artifacts}
         for authority in AUTHORITIES:
             yield from _guarded(ArtifactId("authority", authority), partial(self._authority_rows, authority))
+        yield from _guarded("authority:external", self._external_rows)
         yield from _guarded("authority:adopted", self._adopted_rows)
         yield from _guarded("ceremony", self._requirement_rows)
         yield from _guarded("crls", partial(self._crl_rows, artifacts.values()))
@@ -175,6 +177,22 @@ class StatusTable:
             if artifact.id.kind == "crl":
                 size = sizes.get(artifact.id.name, "")
                 yield from _guarded(artifact.id, partial(self._crl_row, artifact, size))
+
+    def _external_rows(self) -> Iterator[TableRow]:
+        """Yield a row for each generation of an external authority, and for each that has none yet."""
+        authorities = self.project.authorities
+        existing = self.project.store.external_authorities()
+        for name in self.project.inventory.authorities.externals:
+            if name not in existing:
+                text = ExternalAuthorities(self.project).next_step(name)
+                waits = "needs a root ceremony" if authorities.has_new_request(name) else text
+                yield TableRow(ArtifactId("authority", name), "missing", "", waits, "you")
+        for generation_name in (generation for name in existing for generation in authorities.generations(name)):
+            generation = authorities.existing(generation_name)
+            state, text = ExternalAuthorities(self.project).state(generation)
+            yield TableRow(
+                ArtifactId("authority", generation_name), state, self._left(generation.not_after), text, "you"
+            )
 
     def _adopted_rows(self) -> Iterator[TableRow]:
         for name in self.project.inventory.authorities.adopted:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pki.ceremony.online import needs
 from pki.common.errors import PkiError
-from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.identifiers import GenerationName
 from pki.config.model import Inventory
 from pki.monitor.check_result import Level, worst_by_subject
 from pki.monitor.checks import check_authorities
@@ -50,7 +50,7 @@ class CrlRow:
 
 def authorities(project: Project, leaves: Counter[str]) -> Iterator[AuthorityRow]:
     """Yield every generation, with the number of leaf certificates that it issued."""
-    for authority in AUTHORITIES:
+    for authority in project.store.authorities():
         for name in project.store.generations(authority):
             if generation := project.authorities.generation(name):
                 root = generation if authority == "root" else project.authorities.root_of(generation.certificate)
@@ -94,6 +94,8 @@ def _state(inventory: Inventory, now: datetime, authorities: Authorities, genera
         return "adopted: signs CRLs and nothing else"
     if authorities.is_revoked_by_root(generation):
         return "revoked by its root"
+    if generation.name.is_external:
+        return "external: another server has its key"
     newest = authorities.issuing(generation.authority)
     if newest and newest.name != generation.name:
         return f"trusted until it expires; {newest.name} signs now"

@@ -201,11 +201,12 @@ def generations_chart(facts: PageData) -> GenerationsChart:
     existing = [
         (row.name, row.start, row.end, "")
         for row in facts.authorities
-        if GenerationName.parse(row.name).authority in AUTHORITIES
+        if GenerationName.parse(row.name).number  # not an adopted CA
     ]
     planned = [(row.name, row.start, row.end or date.max, "planned") for row in facts.ahead.generations]
     rows = []
-    for authority in AUTHORITIES:
+    externals = {GenerationName.parse(name).authority for name, *_ in (*existing, *planned)} - {*AUTHORITIES}
+    for authority in (*AUTHORITIES, *sorted(externals)):
         shown = [
             (name, start, end, kind)
             for name, start, end, kind in (*existing, *planned)

@@ -73,7 +73,7 @@ def read_forecast(checked: CheckedProject) -> Forecast:
 def files(checked: CheckedProject) -> list[str]:
     """Return the files that the forecast depends on, besides the ledger: pki.yaml, authorities, ceremony requests."""
     store = checked.project.store
-    return [str(store.home / "pki.yaml"), *authority_files(store)]
+    return [str(store.home / "pki.yaml"), *authority_files(checked.project.inventory, store)]
 
 
 def _cache_key(checked: CheckedProject) -> str:

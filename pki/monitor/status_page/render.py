@@ -196,9 +196,8 @@ def _trees(authorities: Sequence[AuthorityRow]) -> list[tuple[AuthorityRow, list
     trees = []
     for root in (row for row in authorities if row.root in {row.name, ""}):
         issued = [row for row in authorities if row.root == root.name and row is not root]
-        branches = [
-            [row for row in issued if GenerationName.parse(row.name).authority == name] for name in ("server", "client")
-        ]
+        names = dict.fromkeys(GenerationName.parse(row.name).authority for row in issued)
+        branches = [[row for row in issued if GenerationName.parse(row.name).authority == name] for name in names]
         trees.append((root, [branch for branch in branches if branch]))
     return trees
 

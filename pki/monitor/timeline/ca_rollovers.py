@@ -81,7 +81,8 @@ class CaRollovers:
 
     def generations(self) -> list[PlannedCa]:
         """Return the existing and the planned generations, by authority."""
-        return sorted(self.hierarchy.cas, key=lambda ca: AUTHORITIES.index(ca.authority))
+        order = [*AUTHORITIES, *self.hierarchy.inventory.authorities.externals]
+        return sorted(self.hierarchy.cas, key=lambda ca: order.index(ca.authority))
 
     # -- who issues --
 
@@ -106,7 +107,7 @@ class CaRollovers:
                 for expiry in self.hierarchy.cross_ends.get(root, ()):
                     start = self.runs.at(expiry + SECOND)
                     if period.at < start < next_start:
-                        shorter_chains.append(IssuingPeriod(start, period.generation, period.end))
+                        shorter_chains.append(IssuingPeriod(start, period.generation, period.ca_expiry))
             self.issuing_periods[authority] = sorted([*issuing_periods, *shorter_chains], key=_when)
 
     # -- root CRLs --

@@ -10,14 +10,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from pki.authority.certificates import LeafCertificates
 from pki.common import filesystem
 from pki.common.cache import digest_of
 from pki.common.timestamps import COMPACT
-from pki.config.identifiers import AUTHORITIES, ArtifactId
+from pki.config.identifiers import ArtifactId
 from pki.config.model import Inventory, Leaf
 from pki.pipeline.plan import Plan
 from pki.project.hierarchy import Ca
@@ -50,7 +49,8 @@ def write(project: Project, plan: Plan) -> list[str]:
         for name in names
         if name in plan.leaves and ArtifactId("cert", name) not in project.revocations.replacement_stopped
     ]
-    key, files = _cache_key(project.inventory, project.now, clients), [*_sources(project.store, clients), str(path)]
+    sources = _sources(project.inventory, project.store, clients)
+    key, files = _cache_key(project.inventory, project.now, clients, sources), [*sources, str(path)]
     if project.cache.recall("calendar", key):
         return []
     data = rendered(entries(project, clients), project.inventory, project.now)
@@ -64,27 +64,30 @@ def write(project: Project, plan: Plan) -> list[str]:
     return written
 
 
-def _cache_key(inventory: Inventory, now: datetime, clients: list[Leaf]) -> str:
-    """Return the cache key: everything the calendar depends on besides files. It changes each month."""
+def _cache_key(inventory: Inventory, now: datetime, clients: list[Leaf], sources: list[str]) -> str:
+    """Return the cache key: all that the calendar depends on besides the content of `sources`. It changes each month."""
     config = inventory
     leaves = [(leaf.name, leaf.lifetime, leaf.renew_before) for leaf in clients]
     rules = (
         *(config.authorities, config.profiles.client, config.holidays),
         *(config.schedule, config.sandbox, config.domains),
     )
-    return digest_of(now.strftime("%Y-%m"), leaves, rules, config.organisation, config.publish, config.permit_addresses)
+    return digest_of(
+        now.strftime("%Y-%m"), leaves, rules, config.organisation, config.publish, config.permit_addresses, sources
+    )
 
 
-def _sources(store: Store, clients: list[Leaf]) -> list[str]:
+def _sources(inventory: Inventory, store: Store, clients: list[Leaf]) -> list[str]:
     """Return the certificates, CRLs and requests that the calendar depends on."""
     bundles = [str(store.bundle(leaf)) for leaf in clients if store.bundle(leaf).exists()]
-    return [*bundles, *authority_files(store), *_folders(store)]
+    return [*bundles, *authority_files(inventory, store), *_folders(store)]
 
 
-def authority_files(store: Store) -> list[str]:
+def authority_files(inventory: Inventory, store: Store) -> list[str]:
     """Return the files of the authorities and of ceremonies on which the timeline depends."""
-    files = list[Path]()
-    for authority in AUTHORITIES:
+    requests = (store.home / rule.external for rule in inventory.authorities.externals.values())
+    files = [path for path in requests if path.exists()]
+    for authority in store.authorities():
         for name in store.generations(authority):
             files += [
                 store.authority_file(name, "cert.pem"),
@@ -97,7 +100,7 @@ def authority_files(store: Store) -> list[str]:
 
 def _folders(store: Store) -> list[str]:
     """Return the folders in which files of the authorities, ceremonies and clients may appear."""
-    places = [store.ca / name for name in (*AUTHORITIES, "ceremonies", "clients")]
+    places = [store.ca / name for name in (*store.authorities(), "ceremonies", "clients")]
     return [str(place) for place in places if place.is_dir()]
 
 

@@ -99,7 +99,7 @@ def _is_requested(hierarchy: PlannedHierarchy) -> bool:
 
 def _thresholds(hierarchy: PlannedHierarchy) -> Iterator[datetime]:
     """Yield moments at which a ceremony may become necessary."""
-    for authority in AUTHORITIES:
+    for authority in (*AUTHORITIES, *hierarchy.inventory.authorities.externals):
         if issuing := hierarchy.issuing(authority):
             yield needs.signing_period_end(hierarchy, issuing)
             yield needs.signing_period_end(hierarchy, issuing) - COMPANION_PERIOD

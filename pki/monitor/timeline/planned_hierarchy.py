@@ -67,12 +67,15 @@ class PlannedHierarchy:
     cross_ends: Mapping[str, tuple[datetime, ...]] = field(default_factory=lambda: MappingProxyType({}))
     destroyed: frozenset[str] = frozenset()
     lost_crls: frozenset[str] = frozenset()
+    new_requests: frozenset[str] = frozenset()  # external authorities whose server has made a new request
 
     @classmethod
     def of(cls, project: Project) -> PlannedHierarchy:
         """Return the hierarchy of a project as it is now. Raises PkiError for a CA certificate that cannot be read."""
         roots = project.authorities.generations("root")
-        names = [name for authority in AUTHORITIES for name in project.authorities.generations(authority)]
+        externals = project.inventory.authorities.externals
+        owners = (*AUTHORITIES, *externals)
+        names = [name for authority in owners for name in project.authorities.generations(authority)]
         return cls(
             project.inventory,
             project.now,
@@ -81,6 +84,7 @@ class PlannedHierarchy:
             {root: tuple(_cross_ends(project.store, root)) for root in roots},
             frozenset(ceremony_archive.destroyed_roots(project.store)),
             frozenset(root for root in roots if project.authorities.has_lost_crls(root)),
+            frozenset(filter(project.authorities.has_new_request, externals)),
         )
 
     # -- queries --
@@ -112,6 +116,14 @@ class PlannedHierarchy:
     def has_lost_crls(self, root: str) -> bool:
         return root in self.lost_crls
 
+    def has_new_request(self, authority: str) -> bool:
+        """Return whether there is a new request, or will be: a server is expected to make one when its CA expires soon."""
+        present = self.issuing(authority)
+        is_expected = (
+            present is not None and present.not_after - self.inventory.authorities.overlap(authority) <= self.now
+        )
+        return is_expected or authority in self.new_requests
+
     def is_revoked(self, ca: PlannedCa) -> bool:
         """Return whether a pre-signed CRL lists a generation."""
         return bool(ca.serial) and any(ca.serial in crl.serials for crls in self.crls.values() for crl in crls)
@@ -128,7 +140,7 @@ class PlannedHierarchy:
         """
         before = self.at(prepared)
         old_root = before.issuing("root")
-        ordered = sorted(names, key=lambda name: AUTHORITIES.index(name.authority))
+        ordered = sorted(names, key=lambda name: not name.is_root)
         new_root = next((name for name in ordered if name.is_root), None)
         requested: dict[str, list[RequestedCrl]] = {
             name: _series(before, name, old_root, new_root) for name in _signing_roots(before)
@@ -139,7 +151,8 @@ class PlannedHierarchy:
         if new_root:
             requested[new_root] = list(plan_presigned_crls(after, new_root, until=None, previous_number=0))
         signed = {name: tuple(_signed(before, name, crls)) for name, crls in requested.items()}
-        return replace(after, now=performed, crls={**after.crls, **signed})
+        unused = after.new_requests - {name.authority for name in ordered}
+        return replace(after, now=performed, crls={**after.crls, **signed}, new_requests=unused)
 
 
 def _signing_roots(hierarchy: PlannedHierarchy) -> list[GenerationName]:
@@ -176,12 +189,11 @@ def _with_ca(hierarchy: PlannedHierarchy, name: GenerationName, old_root: Planne
         root = hierarchy.issuing("root")
         if root is None:
             raise PkiError("there is no root to sign with", "./run invoke status")
-        lifetime = authorities.intermediate(name.authority).lifetime
+        lifetime, external = authorities.lifetime(name.authority), authorities.externals.get(name.authority)
         begin, end = validity_dates_within(hierarchy.now, lifetime, (root.not_before, root.not_after))
-        domains = tuple(f".{domain}" for domain in hierarchy.inventory.domains)
-        added = PlannedCa(
-            name, begin, end, root.name, PermittedNames(domains, tuple(permitted_addresses(hierarchy.inventory)))
-        )
+        domains = tuple(f".{domain}" for domain in (external or hierarchy.inventory).domains)
+        networks = () if external else tuple(permitted_addresses(hierarchy.inventory))
+        added = PlannedCa(name, begin, end, root.name, PermittedNames(domains, networks))
     return replace(hierarchy, cas=(*hierarchy.cas, added), cross_ends=cross_ends)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+from operator import attrgetter
 
 from pki.authority.renewal import Current
 from pki.common.durations import backdate, minimum_gain
@@ -17,11 +18,15 @@ from pki.x509.certificate_signing import SECOND
 
 @dataclass(frozen=True, slots=True)
 class IssuingPeriod:
-    """From `at` on, all leaves of an authority are issued again: by another generation, or with another chain."""
+    """From `at` on, a generation issues the leaves of an authority; all of them are issued again then.
+
+    The period ends when the next one begins. `ca_expiry` is the expiry of the generation, which no leaf outlives. A new
+    period also begins when the chain of the same generation changes.
+    """
 
     at: datetime
     generation: str
-    end: datetime
+    ca_expiry: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,51 +48,61 @@ def renewals(
 ) -> Renewals:
     """Return the renewals of a leaf up to `until`; `current` is its valid certificate, or None."""
     issued: list[tuple[datetime, datetime]] = []
-    end = current.not_after if current else None
-    last = runs.now - SECOND if current else None
-    while (following := _next(leaf, end, last, issuing_periods, runs)) and following[0] <= until:
+    expiry = current.not_after if current else None
+    # A present certificate counts as issued just before now, so that only what follows now is planned.
+    issued_at = runs.now - SECOND if current else None
+    while (following := _next(leaf, expiry, issued_at, issuing_periods, runs)) and following[0] <= until:
         issued.append(following)
-        last, end = following
-    ends = [(runs.now, current.not_after), *issued] if current else issued
-    short = [(at, end) for at, end in issued if end < at - backdate(leaf.lifetime) + leaf.lifetime - SECOND]
-    gaps: list[tuple[datetime, datetime | None]] = [(end, at) for (_, end), (at, _) in pairwise(ends) if end < at]
-    gaps += [(end, None) for _, end in ends[-1:] if end < until]
+        issued_at, expiry = following
+    validities = [(runs.now, current.not_after), *issued] if current else issued
+    short = [(at, expiry) for at, expiry in issued if expiry < _full_expiry(leaf, at)]
+    gaps: list[tuple[datetime, datetime | None]] = [
+        (expiry, at) for (_, expiry), (at, _) in pairwise(validities) if expiry < at
+    ]
+    gaps += [(expiry, None) for _, expiry in validities[-1:] if expiry < until]
+    # Without a certificate, the gap begins at the next run: before it, nothing could be issued.
     if not current and (not issued or issued[0][0] > runs.first):
         gaps.insert(0, (runs.first, issued[0][0] if issued else None))
     return Renewals(current, tuple(issued), tuple(short), tuple(gaps))
 
 
 def _next(
-    leaf: Leaf, end: datetime | None, last: datetime | None, issuing_periods: Sequence[IssuingPeriod], runs: Runs
+    leaf: Leaf,
+    expiry: datetime | None,
+    issued_at: datetime | None,
+    issuing_periods: Sequence[IssuingPeriod],
+    runs: Runs,
 ) -> tuple[datetime, datetime] | None:
     """Return when a leaf is issued next, and until when that certificate is valid; None if it is never issued again.
 
-    Its present certificate was issued at `last` and is valid until `end`.
+    The certificate before it was issued at `issued_at` and is valid until `expiry`; both are None if there is none.
     """
-    past_periods = bisect_right(issuing_periods, last, key=_at) if last else 0  # their number
+    past_periods = bisect_right(issuing_periods, issued_at, key=attrgetter("at")) if issued_at else 0  # their number
     next_period = issuing_periods[past_periods] if past_periods < len(issuing_periods) else None
-    if end is not None and last is not None and past_periods:
+    if expiry is not None and issued_at is not None and past_periods:
         present_period = issuing_periods[past_periods - 1]
-        due = _due(leaf, end, last, present_period, runs)
+        due = _due(leaf, expiry, issued_at, present_period, runs)
         if due and (next_period is None or due < next_period.at):
-            return due, _end(leaf, due, present_period)
+            return due, _expiry(leaf, due, present_period)
     if next_period is None:
         return None
     at = runs.at(next_period.at)
-    return at, _end(leaf, at, next_period)
+    return at, _expiry(leaf, at, next_period)
 
 
-def _due(leaf: Leaf, end: datetime, last: datetime, period: IssuingPeriod, runs: Runs) -> datetime | None:
+def _due(leaf: Leaf, expiry: datetime, issued_at: datetime, period: IssuingPeriod, runs: Runs) -> datetime | None:
     """Return the run that renews a certificate, None if a renewal would gain nothing (`authority/renewal.py`)."""
-    gain = minimum_gain(leaf.lifetime, leaf.renew_before)
-    first_with_gain = end + gain - leaf.lifetime + backdate(leaf.lifetime) + SECOND
-    due = runs.at(max(leaf.renewal_start(end), first_with_gain, last + SECOND))
-    return due if _end(leaf, due, period) >= end + gain else None
+    expiry_with_gain = expiry + minimum_gain(leaf.lifetime, leaf.renew_before)
+    first_with_gain = expiry_with_gain - (_full_expiry(leaf, runs.now) - runs.now)
+    due = runs.at(max(leaf.renewal_start(expiry), first_with_gain, issued_at + SECOND))
+    return due if _expiry(leaf, due, period) >= expiry_with_gain else None
 
 
-def _end(leaf: Leaf, at: datetime, period: IssuingPeriod) -> datetime:
-    return min(at - backdate(leaf.lifetime) + leaf.lifetime - SECOND, period.end)
+def _full_expiry(leaf: Leaf, at: datetime) -> datetime:
+    """Return notAfter of a certificate of full lifetime that is issued at `at`; notBefore is earlier (`backdate`)."""
+    return at - backdate(leaf.lifetime) + leaf.lifetime - SECOND
 
 
-def _at(period: IssuingPeriod) -> datetime:
-    return period.at
+def _expiry(leaf: Leaf, at: datetime, period: IssuingPeriod) -> datetime:
+    """Return notAfter of a certificate that is issued at `at`: it never outlives its issuer."""
+    return min(_full_expiry(leaf, at), period.ca_expiry)

@@ -18,12 +18,19 @@ from pki.x509.canonical import fingerprint
 from pki.x509.certificate_names import common_name
 from pki.x509.export import pkcs12
 from pki.x509.export.client_identity import ClientIdentity, file_name
+from pki.x509.export.wifi import WirelessNetwork
+
+EAP_TLS = 13  # the number of the method at IANA
+Payload = tuple[str, dict[str, Any]]  # the last part of its identifier, and its content
 
 
-def with_identity(identity: ClientIdentity, domain: str, passphrase: str) -> bytes:
+def with_identity(
+    identity: ClientIdentity, domain: str, passphrase: str, network: WirelessNetwork | None = None
+) -> bytes:
     """Return a profile with the roots and one client's identity. The device asks for the passphrase.
 
-    `domain` is the first domain of the project, the prefix of the profile's identifiers.
+    `domain` is the first domain of the project, the prefix of the profile's identifiers. With a network, the device joins
+    it with this identity. The profile of a network is another one than that of the identity alone.
     """
     bundle = {
         "PayloadType": "com.apple.security.pkcs12",
@@ -34,15 +41,16 @@ def with_identity(identity: ClientIdentity, domain: str, passphrase: str) -> byt
     }
     client = f"client.{uuid5(NAMESPACE_DNS, identity.name)}"  # a UUID, because admin@laptop and admin-laptop are different clients
     payloads = [*_roots(identity.organisation, identity.roots), ("identity", bundle)]
-    return _profile(
-        identity.organisation,
-        domain,
-        client,
+    title, purpose = (
         f"{identity.organisation}: {identity.name}",
-        f"Opens the internal services of {identity.organisation} on this device, as {identity.name}. "
-        "Removing the profile removes the key too.",
-        payloads,
+        f"Opens the internal services of {identity.organisation}",
     )
+    if network is not None:
+        client = f"{client}.wifi.{uuid5(NAMESPACE_DNS, network.ssid)}"
+        payloads.append(("wifi", _wifi(identity, network, _identifier(domain, client))))
+        title, purpose = f"{title}, {network.ssid}", f"Joins the network {network.ssid} of {identity.organisation}"
+    text = f"{purpose} on this device, as {identity.name}. Removing the profile removes the key too."
+    return _profile(identity.organisation, domain, client, title, text, payloads)
 
 
 def trust_only(organisation: str, domain: str, roots: Sequence[x509.Certificate]) -> bytes:
@@ -57,11 +65,42 @@ def trust_only(organisation: str, domain: str, roots: Sequence[x509.Certificate]
     )
 
 
-def _roots(organisation: str, roots: Sequence[x509.Certificate]) -> list[tuple[str, dict[str, Any]]]:
-    """Return the name and content of a payload for each root; the name has its fingerprint, so roots are independent."""
+def _wifi(identity: ClientIdentity, network: WirelessNetwork, identifier: str) -> dict[str, Any]:
+    """Return the payload of a network. It refers to the other payloads of the profile by their UUIDs.
+
+    https://developer.apple.com/documentation/devicemanagement/wifi
+    """
+    return {
+        "PayloadType": "com.apple.wifi.managed",
+        "PayloadDisplayName": network.ssid,
+        "PayloadDescription": f"The wireless network {network.ssid}.",
+        "SSID_STR": network.ssid,
+        "HIDDEN_NETWORK": False,
+        "AutoJoin": True,
+        "EncryptionType": "WPA2",
+        "PayloadCertificateUUID": _uuid(f"{identifier}.identity"),
+        "EAPClientConfiguration": {
+            "AcceptEAPTypes": [EAP_TLS],
+            "UserName": identity.name,
+            "TLSCertificateIsRequired": True,
+            "TLSMinimumVersion": "1.2",
+            # Both: a device that trusts every certificate of a root would accept any server of the project as the RADIUS server.
+            "TLSTrustedServerNames": list(network.server_names),
+            "PayloadCertificateAnchorUUID": [_uuid(f"{identifier}.{_root_part(root)}") for root in identity.roots],
+        },
+    }
+
+
+def _root_part(root: x509.Certificate) -> str:
+    """Return the last part of the identifier of a root's payload; it has the fingerprint, so roots are independent."""
+    return f"root.{fingerprint(root)[:16]}"
+
+
+def _roots(organisation: str, roots: Sequence[x509.Certificate]) -> list[Payload]:
+    """Return a payload for each root."""
     return [
         (
-            f"root.{fingerprint(root)[:16]}",
+            _root_part(root),
             {
                 "PayloadType": "com.apple.security.root",
                 "PayloadCertificateFileName": f"{file_name(common_name(root.subject))}.cer",
@@ -74,11 +113,17 @@ def _roots(organisation: str, roots: Sequence[x509.Certificate]) -> list[tuple[s
     ]
 
 
-def _profile(
-    organisation: str, domain: str, name: str, title: str, text: str, payloads: Sequence[tuple[str, dict[str, Any]]]
-) -> bytes:
+def _identifier(domain: str, name: str) -> str:
+    return f"{'.'.join(reversed(domain.split('.')))}.doit-pki.{name}"
+
+
+def _uuid(identifier: str) -> str:
+    return str(uuid5(NAMESPACE_DNS, identifier)).upper()
+
+
+def _profile(organisation: str, domain: str, name: str, title: str, text: str, payloads: Sequence[Payload]) -> bytes:
     """Return a configuration profile as a property list."""
-    identifier = f"{'.'.join(reversed(domain.split('.')))}.doit-pki.{name}"
+    identifier = _identifier(domain, name)
     content = [payload | _identified(f"{identifier}.{part}", organisation) for part, payload in payloads]
     profile = {
         "PayloadType": "Configuration",
@@ -95,7 +140,7 @@ def _identified(identifier: str, organisation: str) -> dict[str, Any]:
     """Return the keys that every payload has. The UUID follows from the identifier."""
     return {
         "PayloadIdentifier": identifier,
-        "PayloadUUID": str(uuid5(NAMESPACE_DNS, identifier)).upper(),
+        "PayloadUUID": _uuid(identifier),
         "PayloadOrganization": organisation,
         "PayloadVersion": 1,
     }

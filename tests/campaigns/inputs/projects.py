@@ -171,7 +171,7 @@ def lab(place: Path) -> Path:
     old.openssl_ca(place / "issuance_records")
     _run(home, -20, "authority")
     project = home.project(-20)
-    project.ledger.record_issuance_records(
+    project.ledger.record_adopted_ca(
         importer.read(
             project.authorities, project.ledger_view, "legacy", place / "issuance_records", "issuance_records"
         ).issuance_records,

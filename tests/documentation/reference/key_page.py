@@ -47,11 +47,12 @@ class Row(NamedTuple):
 
 
 class Section(NamedTuple):
-    """The keys of a mapping of pki.yaml."""
+    """The keys of a mapping of pki.yaml; of two kinds of mappings at one path, the title names the key that the second needs."""
 
     path: str
     meaning: str
     rows: list[Row]
+    title: str = ""
 
 
 def text() -> str:
@@ -63,12 +64,12 @@ def text() -> str:
             "[Configure a project](pki-yaml.md) explains them. Unknown keys are errors. NAME stands for a name that you choose. An editor\n"
             "shows the same descriptions: `./run invoke schema` prints the JSON Schema.\n"
         ),
-        ", ".join(f"[{_title(one.path)}](#{anchor(_title(one.path))})" for one in sections) + "\n",
+        ", ".join(f"[{_title(one)}](#{anchor(_title(one))})" for one in sections) + "\n",
     ]
     for section in sections:
         rows = [(code(row.path), row.kind, row.default, row.meaning) for row in section.rows]
         meaning = "\n\n".join(prose(" ".join(part.split())) for part in section.meaning.split("\n\n"))
-        parts.append(f"## {_title(section.path)}\n\n{meaning}\n\n" + table(("key", "type", "default", "meaning"), rows))
+        parts.append(f"## {_title(section)}\n\n{meaning}\n\n" + table(("key", "type", "default", "meaning"), rows))
     rows = [(code(name), prose(f"{key.text} Example: `{key.example}`")) for name, key in SECRETS_YAML.items()]
     parts.append(
         "## secrets.yaml\n\nThe file with the passphrases. Never in git.\n\n" + table(("key", "meaning"), rows)
@@ -76,11 +77,11 @@ def text() -> str:
     return "\n".join(parts)
 
 
-def _title(path: str) -> str:
-    return path or "Top level"
+def _title(section: Section) -> str:
+    return section.title or section.path or "Top level"
 
 
-def _sections(model: type[StrictModel], path: str) -> Iterator[Section]:
+def _sections(model: type[StrictModel], path: str, title: str = "") -> Iterator[Section]:
     """Yield the keys of a model and, after it, those of the models below it."""
     rows, below = list[Row](), list[tuple[type[StrictModel], str]]()
     hints = get_type_hints(model, include_extras=True)
@@ -94,9 +95,10 @@ def _sections(model: type[StrictModel], path: str) -> Iterator[Section]:
         below += [(part, where) for part, where in _models_in(hints[name], full)]
     if extra := get_type_hints(model, include_extras=True).get("__pydantic_extra__"):
         below += [(part, f"{path}.NAME") for part, _ in _models_in(get_args(extra)[1], path)]
-    yield Section(path, model.__doc__ or "", rows)
-    for part, where in below:
-        yield from _sections(part, where)
+    yield Section(path, model.__doc__ or "", rows, title)
+    for number, (part, where) in enumerate(below):
+        is_second = any(where == other for _, other in below[:number])
+        yield from _sections(part, where, f"{where} with {next(iter(part.model_fields))}" if is_second else "")
 
 
 def _models_in(kind: Any, path: str) -> Iterator[tuple[type[StrictModel], str]]:
