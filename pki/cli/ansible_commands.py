@@ -40,6 +40,8 @@ def export(context: Context, folder: str, ansible_vault_password_file: str = "")
         except PkiError as error:
             failed += 1
             screen.failed(ArtifactId("deploy", delivery.host), error.message, error.hint)
+    if by_command := [name for name, delivery in plan.plan(project).deliveries.items() if delivery.hook]:
+        screen.line(f"left out: {', '.join(by_command)}; doit starts their command itself (deliver: {{command: …}})")
     if not payloads:
         raise PkiError(
             "there is nothing to export", "in pki.yaml, set `deliver: ssh` for a host; then ./run doit release"

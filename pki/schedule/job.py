@@ -60,9 +60,9 @@ class Job:
     def needs_homes(self) -> bool:
         """Return whether runs read files in home folders.
 
-        Those are the project, ssh's configuration and keys, or a password manager's files.
+        Those are the project, ssh's configuration and keys, what the command of a host reads, or a password manager's files.
         """
-        uses_ssh = any(host.deliver == "ssh" or host.jump for host in self.config.hosts.values())
+        uses_ssh = any(host.transport in {"ssh", "command"} or host.jump for host in self.config.hosts.values())
         uses_files = any(source.command or source.file for source in self.config.secrets.named.values())
         places = (self.home, self.program, Path(sys.base_prefix))
         return uses_ssh or uses_files or any(_is_in(place, HOMES) for place in places)

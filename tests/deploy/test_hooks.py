@@ -87,7 +87,7 @@ def test_each_leaf_of_a_host_has_its_own_call_and_a_pkcs12_file_is_named(home: H
     assert pfx == [f"LEGO_CERT_PFX_PATH={home.path}/build/p12/media.p12"]
 
 
-def test_after_a_failure_the_next_run_tries_again(home: Home) -> None:
+def test_after_a_failure_the_next_run_tries_again(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     with_hook(home)
     (home.path / "fail").touch()
     report = home.doit("deploy:media")
@@ -97,7 +97,9 @@ def test_after_a_failure_the_next_run_tries_again(home: Home) -> None:
     assert not (home.path / "build/hosts/.media.hook").exists()
     receipt = json.loads(home.read("build/receipts/media.json"))
     assert receipt["transport"] == "folder", "the receipt is that of the last success"
-    assert home.project().store.contact("media").exists()
+    for command in ("health", "status"):
+        said = said_by(capsys, command, pki_home=str(home.path), pki_now=home.moment())
+        assert "failed with exit status 7" in said.out, command
     (home.path / "fail").unlink()
     report = home.doit(days=0.1)
     assert "deploy:media" in report.made
@@ -173,3 +175,13 @@ def test_commands_for_hosts_say_what_a_hook_cannot_do_and_push_runs_it_again(
     doctor = invoke("doctor")
     assert "hosts.media.deliver" in doctor.out
     assert "not found" in doctor.out
+
+
+def test_an_export_for_ansible_names_the_hosts_that_it_leaves_out(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_hook(home)
+    said = said_by(capsys, "deploy.export", "exported", pki_home=str(home.path), pki_now=home.moment())
+    assert said.status == 1
+    assert "left out: media; doit starts their command itself (deliver: {command: …})" in said.out
+    assert not (home.path / "exported").exists()
