@@ -17,6 +17,7 @@ from pki.common.cache import Cache
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why
 from pki.config.model import Leaf
+from pki.project.build_files import pkcs12_path
 from pki.project.layout import Store
 from pki.project.secrets import Passphrases
 from pki.x509.export import pkcs12
@@ -65,7 +66,7 @@ class Pkcs12Files:
         The answer is cached while none of its files changes. A passphrase whose source is not a file is read by every
         run.
         """
-        path, name = self._store.pkcs12(kind, leaf.name), f"{kind}:{leaf.name}"
+        path, name = pkcs12_path(self._store, kind, leaf.name), f"{kind}:{leaf.name}"
         sources = [self._passphrases.file_of(secret) for secret in secret_names(leaf.name)]
         files = [str(path), str(self._store.bundle(leaf)), *sorted({str(source) for source in sources if source})]
         is_cacheable = None not in sources
@@ -79,7 +80,7 @@ class Pkcs12Files:
 
     def faults(self, kind: str, leaf: Leaf) -> list[Reason]:
         """Return what `stale_reasons` returns, without the cache."""
-        path = self._store.pkcs12(kind, leaf.name)
+        path = pkcs12_path(self._store, kind, leaf.name)
         content = filesystem.read(path)
         if content is None:
             return [Why.NOT_CREATED()]
@@ -96,7 +97,7 @@ class Pkcs12Files:
 
     def make(self, kind: str, leaf: Leaf) -> Outcome:
         """Make the file of a leaf again. Raises PkiError where its passphrase or its PEM bundle is missing."""
-        path = self._store.pkcs12(kind, leaf.name)
+        path = pkcs12_path(self._store, kind, leaf.name)
         passphrase = passphrase_of(self._passphrases, leaf.name)
         key, certificates = self._sources(leaf)
         verb = Verb.UPDATED if path.exists() else Verb.CREATED

@@ -14,6 +14,7 @@ from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Host, Leaf
 from pki.config.name_fields import CLIENT_PREFIX
 from pki.deploy.artifact_content import FULLCHAIN_ROOT, PKCS12_KINDS
+from pki.project.build_files import pkcs12_path
 from pki.project.layout import Store
 from pki.project.project import Project
 
@@ -60,7 +61,7 @@ CONTENTS = {  # artifact → its content; AUTHORITY is root, server, client, all
 def leaf_paths(store: Store, kind: str, leaf: Leaf) -> list[str]:
     """Return the paths of the files that an artifact of a leaf is made from, the leaf's own first."""
     if kind in PKCS12_KINDS:
-        return [str(store.pkcs12(kind, leaf.name))]
+        return [str(pkcs12_path(store, kind, leaf.name))]
     own = store.leaf_file(leaf, LEAF_FILES[kind])
     return [own, str(store.trust("roots.pem"))] if kind == FULLCHAIN_ROOT else [own]
 
@@ -127,7 +128,7 @@ class ArtifactFiles:
         """Return files that were issued before the declaration of their leaf became invalid; they are still deployed."""
         store, fault = self._project.store, self._leaves_of_invalid_files()[leaf]
         for folder in (store.build / "certs" / leaf, store.ca / "clients" / leaf.removeprefix(CLIENT_PREFIX)):
-            path = store.pkcs12(kind, leaf) if kind in PKCS12_KINDS else folder / LEAF_FILES[kind]
+            path = pkcs12_path(store, kind, leaf) if kind in PKCS12_KINDS else folder / LEAF_FILES[kind]
             if path.exists():
                 return [path, store.trust("roots.pem")] if kind == FULLCHAIN_ROOT else [path]
         raise PkiError(f"{ArtifactId(kind, leaf)}: {fault.message}", fault.hint)

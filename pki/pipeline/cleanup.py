@@ -12,6 +12,7 @@ from pki.config.identifiers import ArtifactId, GenerationName
 from pki.deploy import receipt
 from pki.deploy.artifact_content import PKCS12_KINDS
 from pki.deploy.folder import FolderTransport
+from pki.project.build_files import pkcs12_path
 from pki.project.layout import Store
 
 
@@ -40,7 +41,7 @@ def _leftovers(store: Store, artifact_ids: set[ArtifactId], leaves: set[str]) ->
     yield from _unknown(store.build / "certs", lambda name: name in leaves)
     for kind in PKCS12_KINDS:
         names = {artifact.name for artifact in artifact_ids if artifact.kind == kind}
-        yield from _unknown(store.pkcs12(kind, "x").parent, {f"{name}.p12" for name in names}.__contains__)
+        yield from _unknown(pkcs12_path(store, kind, "x").parent, {f"{name}.p12" for name in names}.__contains__)
     yield from _unknown(store.build / "release", lambda name: ArtifactId("release", name) in artifact_ids)
     for folder in (store.history("x").parent, store.contact("x").parent, store.receipt("x").parent):
         yield from _unknown(folder, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in artifact_ids)

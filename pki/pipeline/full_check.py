@@ -17,6 +17,7 @@ from pki.deploy.artifact_content import FULLCHAIN_ROOT, PKCS12_KINDS
 from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.desired_state import DesiredState
 from pki.project.authorities import Authorities
+from pki.project.build_files import pkcs12_path
 from pki.project.layout import Store
 from pki.x509.pem_encoding import encode_pem
 
@@ -36,7 +37,7 @@ def faults(desired: DesiredState, artifact: str) -> list[Reason]:
         files = leaf_files.file_names(project.store, leaf) if reasons else []
         if kind in PKCS12_KINDS and not reasons:
             reasons = Pkcs12Files(project.store, project.passphrases, project.cache).faults(kind, leaf)
-            files = [str(project.store.pkcs12(kind, name))] if reasons else []
+            files = [str(pkcs12_path(project.store, kind, name))] if reasons else []
         elif kind == FULLCHAIN_ROOT and not reasons:
             return faults(desired, "trust:roots")
     else:

@@ -14,6 +14,7 @@ from pki.deploy.hooks import DeployHook, HookCertificate
 from pki.deploy.process import Limits
 from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.desired_state import DesiredState
+from pki.project.build_files import pkcs12_path
 from pki.x509 import canonical
 
 
@@ -46,5 +47,5 @@ def _certificates(desired: DesiredState, host: str) -> Iterator[HookCertificate]
         files["fullchain.pem"] = parts["cert.pem"] + parts["chain.pem"]
         if key := parts.get("key.pem"):
             files |= {"privkey.pem": key, "combined.pem": files["fullchain.pem"] + key}
-        pfx = [str(store.pkcs12(kind, leaf)) for kind in PKCS12_KINDS if ArtifactId(kind, leaf) in artifacts]
+        pfx = [str(pkcs12_path(store, kind, leaf)) for kind in PKCS12_KINDS if ArtifactId(kind, leaf) in artifacts]
         yield HookCertificate(leaf, tuple(declared.names), files, pfx[0] if pfx else "")

@@ -10,6 +10,7 @@ from pki.config.identifiers import ArtifactId
 from pki.deploy.artifact_content import PKCS12_KINDS
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.desired_state import DesiredState
+from pki.project.build_files import pkcs12_path
 
 
 def pkcs12_artifacts(desired: DesiredState, hosts: Iterable[str]) -> Iterator[Artifact]:
@@ -22,7 +23,7 @@ def pkcs12_artifacts(desired: DesiredState, hosts: Iterable[str]) -> Iterator[Ar
     files = Pkcs12Files(store, project.passphrases, project.cache)
     for leaf in desired.leaves.values():
         for kind in PKCS12_KINDS:
-            path = str(store.pkcs12(kind, leaf.name))
+            path = str(pkcs12_path(store, kind, leaf.name))
             if path in sources and leaf.request is None:
                 yield Artifact(
                     id=ArtifactId(kind, leaf.name),

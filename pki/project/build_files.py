@@ -30,10 +30,6 @@ class BuildFiles:
         """
         return Path(self.leaf_file(leaf, "fullchain.pem" if leaf.request else "tls.pem"))
 
-    def pkcs12(self, kind: str, leaf: str) -> Path:
-        """Return the PKCS#12 file of a leaf; `kind` is `p12` or `p12-legacy`."""
-        return self.build / kind / f"{leaf}.p12"
-
     def crl(self, generation: str, form: str = "crl") -> Path:
         """Return the path of a CRL; `form` is `crl` (DER) or `pem`."""
         return self.build / "crl" / f"{generation}.{form}"
@@ -85,3 +81,8 @@ class BuildFiles:
     def ansible(self) -> Path:
         """Return the folder of the files that Ansible reads and writes."""
         return self.build / "ansible"
+
+
+def pkcs12_path(files: BuildFiles, kind: str, leaf: str) -> Path:
+    """Return the PKCS#12 file of a leaf; `kind` is `p12` or `p12-legacy`."""
+    return files.build / kind / f"{leaf}.p12"
