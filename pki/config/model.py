@@ -187,8 +187,8 @@ class Host(StrictModel):
 
     With `scope: certificates`, only managed files with `deploy-artifact` are delivered. `trust` are the trust stores
     that the roots are installed in. Hosts of one `group` are never changed at the same time. `probe` is the route to its
-    services: a jump host, `direct`, or `none`. `reload` is the command that reloads the proxy, where it is not the usual one. With `shared: true`, its certificates may have names that belong to
-    another host. `request` is the file with the certificate request (CSR) of a device that keeps its own key.
+    services: a jump host, `direct`, or `none`. `reload` is the command that reloads the proxy, where it is not the usual
+    one. With `shared: true`, its certificates may have names that belong to another host. `request` is the file with the certificate request (CSR) of a device that keeps its own key.
     """
 
     network: Slug
@@ -242,11 +242,7 @@ class Host(StrictModel):
 
 
 class Client(StrictModel):
-    """A person, device or machine with a client certificate, and its alternative names.
-
-    `email` is that of the person. `dns` are DNS names of a machine, `uri` is its SPIFFE ID: a certificate has at most one
-    (X509-SVID §2). Each client has at least one of these names.
-    """
+    """A person (`email`), device or machine (`dns`; `uri` is one SPIFFE ID, X509-SVID §2) with at least one of these names."""
 
     email: Email | None = None
     dns: Annotated[tuple[ClientDnsName, ...], SINGLE_OR_LIST] = ()

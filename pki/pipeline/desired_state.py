@@ -23,14 +23,7 @@ from pki.config import upstreams
 from pki.config.fields import Access
 from pki.config.identifiers import ArtifactId
 from pki.config.ip_addresses import url_host
-from pki.config.leaf_certificates import (
-    CANARY,
-    PROBE,
-    host_leaves,
-    leaf_name,
-    listens_on_ipv6,
-    service_names,
-)
+from pki.config.leaf_certificates import CANARY, PROBE, host_leaves, leaf_name, listens_on_ipv6, service_names
 from pki.config.model import Host, Leaf
 from pki.config.name_claims import Place
 from pki.config.proxies import reload_of, validate_of
