@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -23,7 +22,6 @@ FILES = {"tls.pem", "client-chain.pem", "client-crl.pem", "postgresql.conf"}
 
 @pytest.fixture
 def invoke(home: Home, capsys: pytest.CaptureFixture[str]) -> Invoke:
-    shutil.rmtree(home.path / "templates/recipes")  # the example has copies of all templates; these are the program's
 
     def call(*arguments: str) -> Said:
         return said_by(capsys, *arguments, pki_home=str(home.path), pki_now=START)

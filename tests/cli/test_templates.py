@@ -172,7 +172,8 @@ def test_unchanged_copies_are_removed_and_hosts_get_the_same(home: Home, invoke_
     assert home.doit().status == 0
     said = invoke_home("templates.remove-copies")
     assert said.status == 0, said.error
-    assert said.out.count("removed") == len(template_versions.program_templates()) - 2
+    copied = [name for name in template_versions.program_templates() if not name.startswith("recipes/")]
+    assert said.out.count("removed") == len(copied) - 2
     assert "1 unchanged copies of an earlier version stay" in said.out
     left = sorted(str(path.relative_to(home.path)) for path in (home.path / "templates").rglob("*") if path.is_file())
     assert left == ["templates/.versions.json", FILE, "templates/publish/ca.pem"]

@@ -119,7 +119,8 @@ def bare_home(path: Path) -> Home:
     """The committed example, before its first run."""
     path.mkdir(parents=True, exist_ok=True)
     shutil.copy(PROJECT / "pki.yaml", path)
-    shutil.copytree(PROJECT / "templates", path / "templates")
+    # the program has the recipes; copies of them would only take time
+    shutil.copytree(PROJECT / "templates", path / "templates", ignore=shutil.ignore_patterns("recipes"))
     return Home(path)
 
 
