@@ -34,7 +34,9 @@ def checking(home: Home, leaf: str, folder: Path) -> Iterator[RevocationCheck]:
     project = home.project()
     destination = SimpleNamespace(endpoints=(MTLS,), prober=Prober(folder / "roots.pem", None))
     delivery = SimpleNamespace(
-        host="monitoring", records=SimpleNamespace(is_remote=True, receipt=None), destination=lambda: destination
+        host="monitoring",
+        records=SimpleNamespace(is_remote=True, is_verified=True, receipt=None),
+        destination=lambda: destination,
     )
     plan: Any = SimpleNamespace(leaves=home.plan().leaves, deliveries={"monitoring": delivery})
     revoked = [one for one in project.revocations.unexpired() if one.artifact == f"cert:{leaf}"]
