@@ -97,7 +97,8 @@ def host_of(page: str) -> Callable[[Bench], None]:
         host = consoles.first_command(page).split()[-1]
         """Add it to pki.yaml."""
         if f"  {host}:\n" not in bench.path("pki.yaml").read_text():
-            bench.home.edit("hosts:\n", f"hosts:\n  {host}:\n    network: dev\n    address: 10.20.0.77\n")
+            deliver = "    deliver: ssh\n" if page == "recipes.md" else ""  # it shows the line for such hosts
+            bench.home.edit("hosts:\n", f"hosts:\n  {host}:\n    network: dev\n    address: 10.20.0.77\n{deliver}")
 
     return prepare
 

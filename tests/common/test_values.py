@@ -29,8 +29,10 @@ def test_a_generation_knows_its_authority_its_number_and_its_successor() -> None
     tenth = GenerationName.parse("root-10")
     assert (tenth, tenth.authority, tenth.number, tenth.following) == ("root-10", "root", 10, "root-11")
     assert tenth.is_root
-    adopted = GenerationName.parse("old-2")  # no authority of this project
-    assert (adopted.authority, adopted.number, adopted.is_root) == ("old-2", 0, False)
+    external = GenerationName.parse("acme-2")
+    assert (external.authority, external.number, external.is_root, external.is_external) == ("acme", 2, False, True)
+    adopted = GenerationName.parse("old")
+    assert (adopted.authority, adopted.number, adopted.is_root, adopted.is_external) == ("old", 0, False, False)
 
 
 @pytest.mark.parametrize("value", [ArtifactId("cert", "media"), GenerationName("root", 2), GenerationName("old")])

@@ -64,7 +64,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     (name_fields.DnsName, "10.0.0.7", "expected a host name, not an address"),
     (name_fields.DnsName, "*.lab", "a wildcard needs two labels after it"),
     (name_fields.SubjectName, "10.0.0.256", "expected an address such as"), (name_fields.SubjectName, "10.0.0", "expected an address such as"),
-    (fields.DatabaseAddress, "mysql", "expected sqlite, or a SQLAlchemy URL"), (fields.DatabaseAddress, "x://", "expected sqlite"),
+    (fields.DatabaseAddress, "mysql", "or a SQLAlchemy URL such as"), (fields.DatabaseAddress, "x://", "expected sqlite"),
     *((fields.MailServer, text, "expected outbox") for text in ("http://m", "smtp:m", "smtp://m:123456", "smtp://")),
     (fields.MailServer, "smtp://m:0", "expected a port from 1 to 65535"), (fields.MailServer, "smtp://m:65536", "expected a port from 1 to 65535"),
     (name_fields.Domain, "*.lab.internal", "expected a domain without a wildcard"),
