@@ -15,10 +15,10 @@ from pki.common.reasons import Reason, Why, joined
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.config.model import Inventory, Leaf
 from pki.monitor import (
+    adopted_cas,
     browser_limits,
     client_identities,
     damaged_files,
-    external_cas,
     pending_bootstraps,
     revocation_exposure,
     unverified_upstreams,
@@ -124,7 +124,7 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
     yield from browser_limits.notes(project.store, plan)
     yield from unverified_upstreams.notes(project.inventory, project.store, project.now, project.cache)
     yield from _oversized(project.inventory, project.store, project.authorities)
-    yield from external_cas.notes(project.inventory, project.now, project.authorities, project.ledger_view, plan)
+    yield from adopted_cas.notes(project.inventory, project.now, project.authorities, project.ledger_view, plan)
     yield from ExternalAuthorities(project).notes()
     yield from damaged_files.notes(project.store, project.authorities, project.cache)
 

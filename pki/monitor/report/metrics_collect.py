@@ -22,7 +22,7 @@ from pki.config.fields import Access
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Leaf
-from pki.monitor import external_cas
+from pki.monitor import adopted_cas
 from pki.monitor.check_result import Level
 from pki.monitor.checks import check_authorities, check_certificates, check_machine
 from pki.monitor.checks.check_context import CheckedProject
@@ -92,7 +92,7 @@ def _authorities(checked: CheckedProject) -> Samples:
             end_of_period = needs.signing_period_end(project.authorities, newest)
             signing_period_end[newest.name, "external"] = end_of_period.timestamp()
     for name in map(GenerationName, project.inventory.authorities.adopted):
-        if end := external_cas.expiry_of(project.authorities, name):
+        if end := adopted_cas.expiry_of(project.authorities, name):
             ends[name, "adopted"] = end.timestamp()
     due: dict[Labels, float] = {
         (need.what,): need.by.timestamp()

@@ -21,7 +21,7 @@ from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.config.model import Leaf
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
-from pki.monitor import external_cas, probes, revocation_exposure, unverified_upstreams
+from pki.monitor import adopted_cas, probes, revocation_exposure, unverified_upstreams
 from pki.monitor.checks import check_authorities
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.external_authorities import ExternalAuthorities
@@ -196,8 +196,8 @@ class StatusTable:
 
     def _adopted_rows(self) -> Iterator[TableRow]:
         for name in self.project.inventory.authorities.adopted:
-            end = external_cas.expiry_of(self.project.authorities, name)
-            text = external_cas.summary(self.project.now, self.project.ledger_view, name)
+            end = adopted_cas.expiry_of(self.project.authorities, name)
+            text = adopted_cas.summary(self.project.now, self.project.ledger_view, name)
             if end is None:
                 yield TableRow(ArtifactId("authority", name), "missing", "", f"{text}; its folder is invalid", "you")
             else:
