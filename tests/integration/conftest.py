@@ -26,7 +26,7 @@ from tests.support.samples import function_of, leave_out
 
 LONGEST = (
     *("campaigns", "deployment", "handover", "ceremony_page", "air_gap", "proxies_judged", "ansible", "proxies"),
-    "handover_sandbox",
+    *("handover_sandbox", "services_together"),
     *("hostile_hosts", "apply_interrupted", "killed_runs", "ceremony_drives", "every_bit", "wrong_clock", "custody"),
 )
 TIMEOUT = 300  # seconds: what is awaited takes a twentieth of it on a machine that does nothing else
