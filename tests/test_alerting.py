@@ -542,7 +542,7 @@ def test_the_plan_of_a_project_with_only_notes_says_zero(home: Home, invoke: Inv
 
 WRONG = [
     "pki.yaml:40: hosts.media.proxy: expected nginx, haproxy, caddy, apache or traefik, got 'cady' (did you mean caddy?)",
-    "pki.yaml:45: clients.admin.email: is missing",
+    "pki.yaml:45: clients.admin: has no name: write email for a person, dns or uri for a machine",
 ]
 
 

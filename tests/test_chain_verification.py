@@ -291,7 +291,7 @@ def test_leaf_whose_signature_does_not_hold_is_issued_anew(home: Home) -> None:
 # -- kinds of keys ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["rsa-2048", "rsa-3072", "ec-p256", "ec-p384", "ed25519"])
+@pytest.mark.parametrize("kind", ["rsa-2048", "rsa-3072", "ec-p256", "ec-p384", "ed25519", "ml-dsa-65"])
 def test_leaves_of_every_kind_of_key_verify_on_both_sides(home: Home, kind: str) -> None:
     add_host(home, f"  kind: {{network: av, names: [kind.lab.internal], key: {kind}, deliver: none}}\n")
     home.edit("clients:\n", f"clients:\n  kind: {{email: kind@lab.internal, key: {kind}}}\n")

@@ -118,7 +118,7 @@ def test_hidden_files_and_editors_backups_are_not_managed(home: Home, name: str)
 TARGET, MEDIA = "# deploy-target: /etc/x.conf", "# deploy-hosts: media"
 PATH = "is not an absolute path of a file, without .."
 FILE = "templates/extra/file.conf"
-KNOWN = "deploy-artifact, deploy-certificate, deploy-hosts, deploy-mode, deploy-owner, deploy-reload, deploy-set, deploy-target, deploy-validate"
+KNOWN = "deploy-artifact, deploy-certificate, deploy-hosts, deploy-mode, deploy-order, deploy-owner, deploy-reload, deploy-set, deploy-target, deploy-validate"
 FIX = " → fix the template, then: ./run doit"
 FIX_OR_RAW = f" → {templating.FIX_OR_RAW}"
 TLS_MEDIA = "# deploy-artifact: tls:media"

@@ -273,7 +273,7 @@ class LeafCertificates:
             staged.place()
         self.project.run.mark_verified(hashlib.sha256(bundle).digest())
 
-    def _leaf_key(self, leaf: Leaf) -> keys.PrivateKey:
+    def _leaf_key(self, leaf: Leaf) -> keys.LeafKey:
         """Return a new key, or with `rekey: keep` the present key, if it is intact, of the declared kind and not revoked."""
         if not leaf.rekey:
             finding = self.examine(leaf)
@@ -281,10 +281,10 @@ class LeafCertificates:
             key_pem = canonical.split_bundle(filesystem.read(self.project.store.bundle(leaf)) or b"").get("key.pem")
             if key_pem and not is_revoked:
                 with suppress(PkiError):  # raised where the present key is damaged: a new key replaces it
-                    key = keys.open_key(key_pem, None, leaf.name, "")
+                    key = keys.open_leaf_key(key_pem, leaf.name)
                     if keys.key_kind(key) == leaf.key:
                         return key
-        return keys.new_key(leaf.key)
+        return keys.new_leaf_key(leaf.key)
 
     def _revoke_canary(self, artifact: ArtifactId) -> None:
         """Revoke the canary's certificates before the new files are in place, so that no valid canary ever exists."""

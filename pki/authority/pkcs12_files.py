@@ -21,7 +21,7 @@ from pki.project.build_files import pkcs12_path
 from pki.project.layout import Store
 from pki.project.secrets import Passphrases
 from pki.x509.export import pkcs12
-from pki.x509.keys import PrivateKey, private_pem
+from pki.x509.keys import LeafKey, PrivateKey, private_pem
 
 SHORTEST = 6  # characters: keytool refuses a shorter passphrase
 ALL = "p12"  # the secret for every leaf without one of its own
@@ -113,5 +113,5 @@ class Pkcs12Files:
             certificates = x509.load_pem_x509_certificates(bundle)
         except (ValueError, TypeError):
             raise PkiError(f"{leaf.artifact}: its PEM bundle is missing or damaged", "./run doit") from None
-        assert isinstance(key, PrivateKey), "a leaf has a key of one of these kinds"
-        return key, certificates
+        assert isinstance(key, LeafKey), "a leaf has a key of one of these kinds"
+        return pkcs12.writable_key(key, str(leaf.artifact)), certificates

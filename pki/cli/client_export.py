@@ -35,7 +35,7 @@ from pki.x509.export import chrome_policy, firefox_policy, mobileconfig, pem_fil
 from pki.x509.export.client_identity import ClientIdentity, file_name
 from pki.x509.export.generated_passphrase import new_passphrase
 from pki.x509.export.passphrase_sheet import Sheet
-from pki.x509.keys import key_kind
+from pki.x509.keys import ML_DSA, key_kind
 
 Files = dict[Path, tuple[bytes, int]]  # content and mode by path
 
@@ -58,6 +58,10 @@ SEALED = {
     ),
 }
 FORMATS = (*SEALED, "pem", "networkmanager", "chrome-policy", "firefox-policy")
+UNSUPPORTED = {  # kind of key → which programs do not accept it
+    "ed25519": "browsers and phones do not accept Ed25519 keys",
+    ML_DSA: "no browser or phone accepts ML-DSA keys, and of other programs only those with OpenSSL 3.5 or newer",
+}
 WHICH = (
     "p12: Windows, Linux, Firefox, Android 13; p12-legacy: Mac, older systems; mobileconfig: iPhone, iPad, Mac; "
     "pem: curl and scripts; networkmanager: wireless networks on Linux; "
@@ -131,7 +135,12 @@ def _check_passphrase_options(kind: str, passphrase_to: str, sheet: str) -> None
 
 
 def _target(path: Path, identity: ClientIdentity, request: NetworkRequest) -> Path:
-    """Return the path of the exported file or folder, which does not exist yet: `admin-office.mobileconfig`."""
+    """Return the path of the exported file or folder, which does not exist yet: `admin-office.mobileconfig`.
+
+    Raises PkiError if it exists, or if the format cannot contain the key.
+    """
+    if request.format in SEALED:  # each of them contains a PKCS#12 file
+        pkcs12.writable_key(identity.key, identity.name)
     suffix = SEALED[request.format].suffix if request.format in SEALED else SUFFIXES.get(request.format, "")
     label = file_name(request.label)
     return _new_path(path, f"{identity.file_name}-{label}" if label else identity.file_name, suffix)
@@ -201,8 +210,7 @@ def _export_sealed(
         )
     else:
         screen.line(f"its passphrase, which is not shown again: {passphrase}")
-    if key_kind(identity.key) == "ed25519":
-        screen.line("browsers and phones do not accept Ed25519 keys; set in pki.yaml for this client: key: ec-p256")
+    _warn_of_key(screen, identity)
     screen.line(for_this_project("to install it, see docs/how-to/clients.md; then delete the file"))
     _print_next_step(screen, identity)
 
@@ -224,6 +232,7 @@ def _export_pem(
     screen.line(
         f"the key in it is not encrypted:  curl --cert {folder}/tls.pem --cacert {folder}/roots.pem https://{example}/"
     )
+    _warn_of_key(screen, identity)
     _print_next_step(screen, identity)
 
 
@@ -241,6 +250,7 @@ def _export_open_file(
     screen = Screen()
     screen.done("exported", client_artifact(identity.name), f"{target}, valid until {_end(identity)}")
     screen.line(f"the key in it is not encrypted; put it into {WHERE_TO_PUT[request.format]}")
+    _warn_of_key(screen, identity)
     screen.line(for_this_project("see docs/how-to/clients.md; then delete the file"))
     _print_next_step(screen, identity)
 
@@ -315,6 +325,12 @@ def _write(now: datetime, ledger_view: LedgerView, identity: ClientIdentity, kin
         staged.flush()
         ledger_view.ledger.record_decision(artifact, "exported", f"{serial:x} {kind}", now)
         staged.place()
+
+
+def _warn_of_key(screen: Screen, identity: ClientIdentity) -> None:
+    """Print which programs do not accept the kind of key of a client."""
+    if warning := UNSUPPORTED.get(key_kind(identity.key)):
+        screen.line(f"{warning}; set in pki.yaml for this client: key: ec-p256")
 
 
 def _end(identity: ClientIdentity) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from invoke.context import Context
 
 from pki.cli.decorator import command_with, path_of
-from pki.cli.init_questions import Options, Questions, tree_of
+from pki.cli.init_questions import Options, Questions, parse_recipe, tree_of
+from pki.cli.recipe_commands import print_setup
 from pki.common.errors import PkiError
 from pki.common.program_files import PROGRAM
 from pki.common.remedies import as_started, typed_in
@@ -64,6 +65,9 @@ def init(
     screen = Screen()
     screen.done("created", "project", f"{target}\n{', '.join(created)}")
     _print_next_steps(screen, target, sandbox="sandbox" in tree, in_git=_create_repository(screen, target))
+    for text in recipe:
+        screen.line("")
+        print_setup(screen, *parse_recipe(tree, text))
 
 
 def _create_repository(screen: Screen, folder: Path) -> bool:

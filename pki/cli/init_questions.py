@@ -10,7 +10,7 @@ from pki.cli.recipe_commands import recipe_called
 from pki.common.errors import PkiError
 from pki.config import loader
 from pki.config.error_messages import Place, dotted_path
-from pki.config.fields import Proxy
+from pki.config.fields import Proxy, RecipeName
 from pki.config.recipes import default_access, service_settings
 
 Tree = dict[str, Any]
@@ -93,8 +93,8 @@ def _add_service(hosts: dict[str, Tree], text: str) -> None:
     hosts[host].setdefault("services", {})[name] = {"upstream": upstream, "access": access or "mtls"}
 
 
-def _add_recipe(tree: Tree, text: str) -> None:
-    """Add the services of a recipe to a host: `postgres=web`, or `postgres` for the only host. Raises PkiError."""
+def parse_recipe(tree: Tree, text: str) -> tuple[RecipeName, str]:
+    """Return recipe and host of `postgres=web`, or of `postgres` for the only host. Raises PkiError."""
     name, _, host = text.partition("=")
     hosts = tree["hosts"]
     if not host and len(hosts) > 1:
@@ -102,9 +102,14 @@ def _add_recipe(tree: Tree, text: str) -> None:
     host = host or next(iter(hosts))
     if host not in hosts:
         raise PkiError(f"{text}: unknown host {host!r}", f"add --host {host}")
-    recipe = recipe_called(name)
+    return recipe_called(name), host
+
+
+def _add_recipe(tree: Tree, text: str) -> None:
+    """Add the services of a recipe to a host."""
+    recipe, host = parse_recipe(tree, text)
     settings = service_settings(recipe, [f"{host}.{tree['domains'][0]}"], default_access(recipe))
-    hosts[host].setdefault("services", {}).update(settings)
+    tree["hosts"][host].setdefault("services", {}).update(settings)
 
 
 class Questions:

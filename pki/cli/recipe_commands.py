@@ -54,15 +54,20 @@ def add(context: Context, name: str, host: str, dns: list[str], access: str = ""
                 path, host, service_settings(recipe_name, names, access or default_access(recipe_name))
             )
         )
-    screen, recipe = Screen(), RECIPES[recipe_name]
-    added = ", ".join(f"hosts.{host}.services.{service}" for service in recipe.services)
+    screen = Screen()
+    added = ", ".join(f"hosts.{host}.services.{service}" for service in RECIPES[recipe_name].services)
     screen.done(Verb.UPDATED, "pki.yaml", f"added {added}")
     if inventory.hosts[host].deliver == "ssh":
         prepare = here("invoke", "deploy.bootstrap", host)
         screen.line(f"→ before the first delivery, because the files are in new folders: {prepare}")
-    screen.line(f"→ on {host}: {recipe.setup}")
-    screen.line(as_started(f"→ its traps, and how to change it: docs/how-to/recipe-{name}.md"))
+    print_setup(screen, recipe_name, host)
     screen.line(f"→ then: {here('invoke', 'plan')}")
+
+
+def print_setup(screen: Screen, recipe: RecipeName, host: str) -> None:
+    """Print what must be done once on a host with a recipe, and the page of the recipe."""
+    screen.line(f"→ on {host}: {RECIPES[recipe].setup}")
+    screen.line(as_started(f"→ its traps, and how to change it: docs/how-to/recipe-{recipe}.md"))
 
 
 def recipe_called(name: str) -> RecipeName:

@@ -15,6 +15,7 @@ Place = tuple[str | int, ...]
 Fault = tuple[Place, str]
 # keys of pki.yaml in version 0.1.0 → the present word
 RENAMED = {"handover": "overlap", "rungs": "presigned", "spread": "renew_spread"}
+ONLY_ELSEWHERE = {"ml-dsa-65": "for single leaves only: hosts.NAME.key, clients.NAME.key; no CA has such a key yet"}
 
 
 MARKS = {"[key]", "[adopt]", "[external]"}  # in the place of an error: a key, and the kind of a rule
@@ -49,7 +50,8 @@ def _expected_and_actual(detail: ErrorDetails, model: Any) -> tuple[str, str]:
     if kind == "literal_error":
         words = [word for word in str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ") if word]
         listed = ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else words[0]
-        return f"expected {listed}", f"{actual!r}{did_you_mean(str(actual), words)}"
+        elsewhere = ONLY_ELSEWHERE.get(str(actual)) if detail["loc"][-1:] == ("key",) else None
+        return f"expected {listed}", f"{actual!r}{f' ({elsewhere})' if elsewhere else did_you_mean(str(actual), words)}"
     if kind == "value_error":
         return str(context["error"]), repr(actual)
     if kind == "string_pattern_mismatch" and "a-z0-9-" in str(context["pattern"]):

@@ -58,6 +58,9 @@ LEDGER_IN_SECRETS = "postgresql"  # the secret `ledger` is the URL
 DATABASE = r"sqlite|postgresql|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 
 KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
+LeafKeyKind = Literal[
+    "ec-p256", "ec-p384", "ed25519", "ml-dsa-65", "rsa-2048", "rsa-3072", "rsa-4096"
+]  # of one host or client
 AuthorityKeyKind = Literal["ec-p256", "ec-p384", "rsa-3072", "rsa-4096"]
 Access = Literal["tls", "mtls"]
 Speaks = Literal[

@@ -20,7 +20,8 @@ class Key(NamedTuple):
 KEY_KINDS = "ec-p256, ec-p384, ed25519 (refused by browsers), rsa-2048, rsa-3072 or rsa-4096"
 DURATION = "a number of h, d, w, mo (30 days) or y (365 days)"
 
-KEY = Key(f"Kind of key: {KEY_KINDS}.", "rsa-2048", "that of the profile")
+LEAF_KEY_KINDS = KEY_KINDS.replace("rsa-2048", "ml-dsa-65 (refused by nearly every program of 2026), rsa-2048")
+KEY = Key(f"Kind of key: {LEAF_KEY_KINDS}.", "rsa-2048", "that of the profile")
 REKEY = Key("Whether a renewal generates a new key (`new`) or reuses the key (`keep`).", "keep", "that of the profile")
 REQUEST = Key(
     "File with a certificate request of the device, PEM or DER, below the folder of pki.yaml: only its public key is used.",

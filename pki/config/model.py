@@ -29,6 +29,7 @@ from pki.config.fields import (
     Destination,
     Fingerprint,
     KeyKind,
+    LeafKeyKind,
     MailServer,
     MailUser,
     NotifyName,
@@ -206,7 +207,7 @@ class Host(StrictModel):
     services: Annotated[dict[Slug, Service], EMPTY_OR_MAPPING] = {}
     names: Annotated[tuple[SubjectName, ...], SINGLE_OR_LIST] = ()
     shared: bool = False
-    key: KeyKind | None = None
+    key: LeafKeyKind | None = None
     rekey: Literal["new", "keep"] | None = None
     request: RelativeFile | None = None
 
@@ -247,7 +248,7 @@ class Client(StrictModel):
     email: Email | None = None
     dns: Annotated[tuple[ClientDnsName, ...], SINGLE_OR_LIST] = ()
     uri: SpiffeId | None = None
-    key: KeyKind | None = None
+    key: LeafKeyKind | None = None
     rekey: Literal["new", "keep"] | None = None
     request: RelativeFile | None = None
 
@@ -352,7 +353,7 @@ class Leaf:
     dns: tuple[str, ...]
     addresses: tuple[str, ...]
     emails: tuple[str, ...]
-    key: KeyKind
+    key: LeafKeyKind
     rekey: bool
     lifetime: timedelta
     renew_before: timedelta

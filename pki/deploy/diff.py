@@ -11,7 +11,7 @@ from pki.deploy.payload import Payload
 from pki.deploy.protocol import FileState
 from pki.deploy.release import PRIVATE
 from pki.x509.canonical import split_bundle
-from pki.x509.keys import key_fingerprint, open_key
+from pki.x509.keys import key_fingerprint, open_leaf_key
 
 LONGEST_LINE = 4000  # characters
 MOST_LINES = 10_000  # of both files together: difflib takes quadratic time, and a host chooses its file
@@ -63,5 +63,5 @@ def _fingerprint(content: bytes) -> str:
     """Return the SHA-256 of a private key's public half."""
     if not PRIVATE.search(content):
         return "none, or unknown"
-    key = open_key(split_bundle(content).get("key.pem", b""), None, "the key", "")
+    key = open_leaf_key(split_bundle(content).get("key.pem", b""), "the key")
     return f"SHA-256 {key_fingerprint(key.public_key())}"

@@ -28,6 +28,7 @@ if sys.version_info >= (3, 13):
     STRICT |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
 COMMON_NAME = bytes.fromhex("0603550403")  # the OID of the CN in DER
 NO_ENTRY = {400, 403, 495, 496}  # a refused client certificate; nginx answers 400 within TLS
+READS_ML_DSA = ssl.OPENSSL_VERSION_INFO >= (3, 5)
 NO_UPSTREAM = {502, 503, 504}  # the proxy answers, its upstream does not (RFC 9110 §15.6)
 ALERTS = (
     "CERTIFICATE",
@@ -59,7 +60,7 @@ class Endpoint:
     `speaks` is its protocol as in pki.yaml, `is_proxied` whether a proxy of ours answers, `revokes` whether the proxy or
     server can refuse revoked certificates. `tunnel` is a Unix socket that leads to it, ""
     where address and port are reached directly. A service of a host with several addresses has an endpoint for each of
-    them, all with `is_one_of_several`.
+    them, all with `is_one_of_several`. `has_ml_dsa_key` is whether the key of its certificate is ml-dsa-65.
     """
 
     service: str
@@ -72,6 +73,7 @@ class Endpoint:
     is_one_of_several: bool = False
     speaks: str = "https"
     is_proxied: bool = True
+    has_ml_dsa_key: bool = False
 
     @property
     def socket_address(self) -> str:
@@ -201,7 +203,7 @@ def is_reachable(endpoint: Endpoint) -> bool:
 
 
 def fetch_certificate(endpoint: Endpoint, context: ssl.SSLContext) -> tuple[bytes, str]:
-    """Return the certificate (DER) and TLS version of a new handshake. Raises OSError."""
+    """Return the certificate (DER) and TLS version of a new handshake. Raises OSError, NotVerified and NotVerifiable."""
     with _connect_tls(endpoint, context) as connection:
         return connection.getpeercert(binary_form=True) or b"", connection.version() or ""
 
@@ -216,7 +218,8 @@ def request(
     """Send a small request and return the answer; `host` is sent as Host instead of the endpoint's name.
 
     `pause` are the seconds in which a server may send an alert before the request: one that closes the connection while
-    the request is sent may lose its alert. Raises OSError, and NotVerified when the answer is not of the protocol.
+    the request is sent may lose its alert. Raises OSError, NotVerified when the answer is not of the protocol, and
+    NotVerifiable when the TLS library of this machine does not support the key of the server.
     """
     with _connect_tls(endpoint, context, ticket) as connection:
         certificate, version = connection.getpeercert(binary_form=True) or b"", connection.version() or ""
@@ -315,11 +318,21 @@ def _connect_tcp(endpoint: Endpoint) -> socket.socket:
 def _connect_tls(endpoint: Endpoint, context: ssl.SSLContext, ticket: ssl.SSLSession | None = None) -> ssl.SSLSocket:
     connection = _connect_tcp(endpoint)
     try:
+        _require_supported_key(endpoint)
         _start_tls(connection, endpoint)
         return context.wrap_socket(connection, server_hostname=endpoint.name, session=ticket)
     except BaseException:
         connection.close()
         raise
+
+
+def _require_supported_key(endpoint: Endpoint) -> None:
+    """Raise NotVerifiable if the TLS library of this machine does not support the key of the server.
+
+    Such a server answers with the alert handshake_failure, which looks like a refusal of the client's certificate.
+    """
+    if endpoint.has_ml_dsa_key and not READS_ML_DSA:
+        raise NotVerifiable(f"its key is ml-dsa-65, which OpenSSL 3.5 or newer reads; here: {ssl.OPENSSL_VERSION}")
 
 
 def _start_tls(connection: socket.socket, endpoint: Endpoint) -> None:

@@ -155,7 +155,7 @@ def _before(endpoint: Endpoint, prober: Prober) -> Before | None:
     try:
         answer = request(endpoint, prober.as_probe)
         return Before(answer.status, answer.fingerprint)
-    except (OSError, NotVerified):
+    except (OSError, NotVerified, Unreached):
         return Before()
 
 

@@ -59,7 +59,7 @@ def service_id(host: str, service: str) -> ArtifactId:
 class ProbeResult:
     """The result of probing one service.
 
-    `unverifiable` is why the answers do not show who is let in; "" if they do. `wrong` is the rest of a sentence that begins with the name of the service, such as `does not answer`, with all
+    `unverifiable` is why the answers do not show who is let in, or why no handshake is possible from here; "" if they do. `wrong` is the rest of a sentence that begins with the name of the service, such as `does not answer`, with all
     faults; "" if all is well. `fault` is the worst of them. `reached` tells whether anything answered. `not_after`, `fingerprint` (SHA-256, hexadecimal) and `version` (`TLSv1.3`) are from
     the handshake, empty without one; `outdated` is the version below TLS 1.2 that it still accepts, or "". `via` is its
     jump host, `is_compared` whether a deployed certificate is known for it, `seconds` the duration of the probe, `at` its
@@ -93,6 +93,13 @@ class ProbeResult:
     def phrase(self) -> str:
         """Return the faults as the rest of a sentence that begins with the name of the service."""
         return f"is behind {self.via}: {self.wrong}" if self.fault == ProbeFault.JUMP else self.wrong
+
+    @property
+    def open_question(self) -> str:
+        """Return what cannot be verified from here, and why; "" if everything can. Without a handshake, that is all."""
+        if not self.unverifiable:
+            return ""
+        return f"{'who is let in is ' if self.fingerprint else ''}not verifiable from here: {self.unverifiable}"
 
     @property
     def is_well(self) -> bool:
@@ -216,6 +223,8 @@ def _exchange(target: Target) -> ProbeResult:
         certificate, version = (
             (answer.certificate, answer.version) if answer else tls_client.fetch_certificate(endpoint, prober.as_probe)
         )
+    except NotVerifiable as why:
+        return replace(blank, unverifiable=str(why), is_compared=expectation is not None)
     except (OSError, NotVerified) as error:
         return _unanswered(target, error)
     result = replace(_served(blank, certificate, version), outdated=tls_client.legacy_version(endpoint, prober))

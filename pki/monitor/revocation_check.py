@@ -242,7 +242,8 @@ class RevocationCheck:
             checked_endpoint.endpoint
         )
         if service_state is None or not service_state.served:
-            return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, "could not be reached")
+            what = "could not be reached" if service_state is None else "completes no handshake with this machine"
+            return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, what)
         if service_state.served not in {_digest(certificate) for certificate in self._certificates}:
             return checked_endpoint.observation(
                 RefusalVerdict.VERIFIED,

@@ -17,6 +17,7 @@ from pki.deploy.artifact_content import FULLCHAIN_ROOT, PKCS12_KINDS
 from pki.project.build_files import pkcs12_path
 from pki.project.layout import Store
 from pki.project.project import Project
+from pki.x509.keys import ML_DSA
 
 LEAF_FILES = {  # kind of artifact → the file of a leaf that contains it, or that it is converted from
     "tls": "tls.pem",
@@ -114,6 +115,11 @@ class ArtifactFiles:
         """Return the files of an artifact of a leaf. Raises PkiError if the artifact `name` cannot exist for the key of the leaf."""
         if leaf.request and kind in WITH_PRIVATE_KEY:
             raise PkiError(f"{name}: the key of {leaf.name} is on its device", f"deliver fullchain:{leaf.name}")
+        if kind in PKCS12_KINDS and leaf.key == ML_DSA:
+            raise PkiError(
+                f"{name}: no PKCS#12 file can be written with the key of {leaf.name}, which is {leaf.key}",
+                f"deliver tls:{leaf.name}, or request another key: key: ec-p256 under {leaf.declared} in pki.yaml",
+            )
         if kind == "key-pkcs1" and leaf.key not in RSA_KINDS:
             place = f"key: rsa-2048 under {leaf.declared} in pki.yaml"
             if leaf.declared in self._templates:

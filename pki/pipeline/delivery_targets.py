@@ -10,6 +10,7 @@ from functools import cached_property, partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki.authority.declared_keys import declared_kind
 from pki.authority.pkcs12_files import passphrase_of
 from pki.common import filesystem
 from pki.common.cache import digest_of
@@ -42,6 +43,7 @@ from pki.project.clock_guard import Evidence, HostClock
 from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509 import canonical, pem_encoding
+from pki.x509.keys import ML_DSA
 
 
 class ReleaseChecks:
@@ -236,7 +238,7 @@ def endpoints(desired: DesiredState, host: Host) -> Iterator[Endpoint]:
 
     A service without a DNS name is left out. For a wildcard, the name is one that the wildcard matches.
     """
-    config = desired.project.inventory
+    config, key = desired.project.inventory, declared_kind(desired.project.store, host.request, host.key or "")
     for service, rule in host.services.items():
         if rule.speaks in UNSEEN:
             continue
@@ -258,6 +260,7 @@ def endpoints(desired: DesiredState, host: Host) -> Iterator[Endpoint]:
                     is_one_of_several=len(addresses) > 1,
                     speaks=rule.speaks,
                     is_proxied=rule.is_proxied,
+                    has_ml_dsa_key=key == ML_DSA,
                 )
 
 

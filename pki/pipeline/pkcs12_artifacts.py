@@ -11,6 +11,7 @@ from pki.deploy.artifact_content import PKCS12_KINDS
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.desired_state import DesiredState
 from pki.project.build_files import pkcs12_path
+from pki.x509.keys import ML_DSA
 
 
 def pkcs12_artifacts(desired: DesiredState, hosts: Iterable[str]) -> Iterator[Artifact]:
@@ -24,7 +25,7 @@ def pkcs12_artifacts(desired: DesiredState, hosts: Iterable[str]) -> Iterator[Ar
     for leaf in desired.leaves.values():
         for kind in PKCS12_KINDS:
             path = str(pkcs12_path(store, kind, leaf.name))
-            if path in sources and leaf.request is None:
+            if path in sources and leaf.request is None and leaf.key != ML_DSA:  # `ArtifactFiles` refuses these
                 yield Artifact(
                     id=ArtifactId(kind, leaf.name),
                     targets=(path,),

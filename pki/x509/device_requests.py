@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from pki.common.errors import PkiError
@@ -111,7 +111,7 @@ def _verify(request: x509.CertificateSigningRequest, version: int, key: Certific
     signed, signature = bytearray(request.tbs_certrequest_bytes), request.signature
     signed[_header_size(signed, 0) + 2] = version  # after type and length of the version
     message = bytes(signed)
-    if isinstance(key, ed25519.Ed25519PublicKey):
+    if isinstance(key, ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey):  # they hash the message themselves
         key.verify(signature, message)
         return
     digest, parameters = request.signature_hash_algorithm, request.signature_algorithm_parameters

@@ -7,6 +7,7 @@ The tests are those of the badkeys package. Its list of compromised keys is used
 from __future__ import annotations
 
 import os
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.utils import CryptographyDeprecationWarning
 
 from pki.common.errors import PkiError
 
@@ -76,7 +78,9 @@ def _by_badkeys(key: CertificatePublicKeyTypes) -> str:
     tests = [*TESTS, "blocklist"] if _has_list() else [*TESTS]
     pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     try:
-        results: dict[str, Any] = import_module("badkeys.checks").checkpubkey(pem.decode(), tests)["results"]
+        with warnings.catch_warnings():  # for a key of a newer kind, badkeys also asks whether it is Diffie-Hellman
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            results: dict[str, Any] = import_module("badkeys.checks").checkpubkey(pem.decode(), tests)["results"]
     except (SystemExit, OSError, ValueError, KeyError, TypeError):  # the list is incomplete or damaged
         raise PkiError(
             f"{_list_folder()}: the list of compromised keys cannot be read", "./run badkeys --update-bl"

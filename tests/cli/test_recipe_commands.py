@@ -113,6 +113,12 @@ def test_init_adds_a_recipe_to_the_host_that_is_named_or_to_the_only_one(tmp_pat
         assert fault in caught.value.message
 
 
+def test_init_prints_what_to_do_on_the_host_of_a_recipe(tmp_path: Path, invoke: Invoke) -> None:
+    said = invoke("init", str(tmp_path / "new"), "--host", "pki", "--host", "db", "--recipe", "postgres=db", "--yes")
+    assert "→ on db: add this line to postgresql.conf: include" in said.out
+    assert "docs/how-to/recipe-postgres.md" in said.out
+
+
 def test_a_server_that_checks_no_clients_is_added_for_everybody_and_refused_otherwise(
     home: Home, invoke: Invoke
 ) -> None:

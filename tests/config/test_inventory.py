@@ -458,6 +458,30 @@ WORDS = [
         "key: ed25519",
         "12: authorities.root.key: expected ec-p256, ec-p384, rsa-3072 or rsa-4096, got 'ed25519'",
     ),
+    (
+        "key: ec-p384",
+        "key: ml-dsa-65",
+        (
+            "12: authorities.root.key: expected ec-p256, ec-p384, rsa-3072 or rsa-4096, got 'ml-dsa-65' "
+            "(for single leaves only: hosts.NAME.key, clients.NAME.key; no CA has such a key yet)"
+        ),
+    ),
+    (
+        "key: ec-p256",
+        "key: ml-dsa-65",
+        (
+            "17: profiles.server.key: expected ec-p256, ec-p384, ed25519, rsa-2048, rsa-3072 or rsa-4096, got 'ml-dsa-65' "
+            "(for single leaves only: hosts.NAME.key, clients.NAME.key; no CA has such a key yet)"
+        ),
+    ),
+    (
+        "network: av\n",
+        "network: av\n    key: ml-dsa-87\n",
+        (
+            "39: hosts.media.key: expected ec-p256, ec-p384, ed25519, ml-dsa-65, rsa-2048, rsa-3072 or rsa-4096, "
+            "got 'ml-dsa-87' (did you mean ml-dsa-65?)"
+        ),
+    ),
     ("sandbox: true", "sandbox: maybe", "7: sandbox: expected true or false, got 'maybe'"),
     ("secrets: secrets.yaml", "secrets: /etc/s.yaml", f"8: secrets: {BELOW}, got '/etc/s.yaml'"),
     (

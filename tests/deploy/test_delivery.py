@@ -351,6 +351,17 @@ def _drifts(home: Home) -> list[Finding]:
     ]
 
 
+def test_a_diff_names_an_ml_dsa_key_by_its_digest(delivered: Live, invoke: Invoke) -> None:
+    delivered.home.edit("    proxy: caddy\n", "    proxy: caddy\n    key: ml-dsa-65\n")
+    report = delivered.doit(days=0.6)
+    assert report.failed == {}
+    delivered.on("/etc/doit-pki/media.pem").write_text("x")
+    printed = invoke("deploy.diff", "media", home=delivered.home.path).out
+    public = keys.open_leaf_key(delivered.home.read("build/certs/media/key.pem"), "media").public_key()
+    assert f"+private key SHA-256 {keys.key_fingerprint(public)}" in printed
+    assert "PRIVATE" not in printed
+
+
 def test_drift_diff_and_doit_name_a_target_that_is_a_link(delivered: Live, invoke: Invoke) -> None:
     path, elsewhere = delivered.on("/etc/caddy/Caddyfile"), delivered.on("/srv/Caddyfile")
     elsewhere.parent.mkdir()

@@ -253,3 +253,15 @@ def test_a_key_of_another_leaf_is_refused_in_any_order(home: Home) -> None:
     home.write("templates/all.pem", HEADERS.format(file="all.pem") + f"# deploy-order: root-first\n{parts}")
     fault = home.doit("release:media").failed["release:media"]
     assert fault.startswith("templates/all.pem:3: deploy-order: expected leaf-first or any, got 'root-first'")
+
+
+@pytest.mark.parametrize("kind", ["p12", "p12-legacy"])
+def test_no_pkcs12_file_is_made_of_an_ml_dsa_key(home: Home, kind: str) -> None:
+    with_template(home, f"{kind}:media")
+    with_secret(home)
+    home.edit("    proxy: caddy\n", "    proxy: caddy\n    key: ml-dsa-65\n")
+    assert home.doit("release:media").failed["release:media"] == (
+        f"templates/box.p12:3: deploy-artifact: {kind}:media: no PKCS#12 file can be written with the key of media, which is "
+        "ml-dsa-65 → deliver tls:media, or request another key: key: ec-p256 under hosts.media in pki.yaml"
+    )
+    assert not (home.path / MADE).exists()

@@ -208,3 +208,39 @@ def test_the_docs_say_of_each_proxy_how_it_learns_of_revocations() -> None:
     [row] = [line for line in lines if line.startswith("| knows of revocations by")]
     for name, cell in zip(names, row.split("|")[2:-1], strict=True):
         assert cell.strip().startswith(PROGRAMS[name].learns or "nothing"), name
+
+
+# -- servers whose key this machine does not support -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("access", ["mtls", "tls"])
+@pytest.mark.parametrize("is_supported", [True, False])
+def test_a_server_with_an_ml_dsa_key_is_verified_only_where_its_key_can_be_read(
+    pairs: Pairs, monkeypatch: pytest.MonkeyPatch, access: Literal["mtls", "tls"], is_supported: bool
+) -> None:
+    """The alert of such a server is about its own key, and must not pass for a refusal of the client."""
+    monkeypatch.setattr(tls_client, "READS_ML_DSA", is_supported)
+    monkeypatch.setattr(verification, "SETTLING", 0)
+    place = str(pairs.root) if access == "mtls" else ""
+    with serving(pairs, passes_on(place, "200 OK")) as one:
+        endpoint = replace(one, access=access, has_ml_dsa_key=True)
+        prober = Prober(pairs.root, pairs.client, None)
+        certificate = x509.load_pem_x509_certificates(pairs.server.read_bytes())[0]
+        expectations = {NAME: Expectation(tls_client.fingerprint(certificate.public_bytes(serialization.Encoding.DER)))}
+        before = verification.check_before([endpoint], prober)
+        result = verification.verify_services([endpoint], expectations, before, prober)["grafana"]
+        if is_supported:
+            assert before[endpoint].status == 200
+            assert result.is_verified
+            return
+        assert before == {endpoint: Before()}
+        assert result.verdict is verification.Verdict.UNDECIDED
+        assert str(result).startswith(
+            "not verifiable from here: its key is ml-dsa-65, which OpenSSL 3.5 or newer reads"
+        )
+        with pytest.raises(Unreached, match="its key is ml-dsa-65"):
+            access_of_client(endpoint, pairs)
+
+
+def access_of_client(endpoint: Endpoint, pairs: Pairs) -> str:
+    return access.improper_access(endpoint, pairs.root, pairs.client)

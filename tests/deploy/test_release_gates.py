@@ -37,7 +37,7 @@ from pki.deploy.verification import Verdict, Verification
 from pki.project.layout import Store
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
-from pki.x509.keys import PrivateKey
+from pki.x509.keys import LeafKey, PrivateKey
 from pki.x509.revocation import CrlEntry
 from tests.support.projects import START
 
@@ -129,7 +129,7 @@ class Pki:
         return caught.value.message.removeprefix("nothing was sent: ")
 
 
-def leaf_of(issuer: Issuer, key: PrivateKey, names: tuple[str, ...] = (NAME,)) -> x509.Certificate:
+def leaf_of(issuer: Issuer, key: LeafKey, names: tuple[str, ...] = (NAME,)) -> x509.Certificate:
     extensions = profiles.leaf_extensions(replace(LEAF, dns=names), key.public_key())
     subject = certificate_signing.subject_name("Example Lab", names[0] if names else "media")
     return certificate_signing.sign_certificate(
@@ -181,6 +181,14 @@ def test_a_key_beside_another_certificate_never_leaves_even_if_its_own_is_elsewh
     assert said == "the key in /tls.pem does not match the certificate beside it"
     upside_down = pki.bundle.replace(pki.chain, pem_encoding.pem_of([pki.server.certificate, pki.leaf]))
     assert "does not match the certificate beside it" in pki.refusal({"/tls.pem": upside_down})
+
+
+def test_an_ml_dsa_key_is_compared_with_its_certificate_too(pki: Pki) -> None:
+    key, other = keys.new_leaf_key("ml-dsa-65"), keys.new_leaf_key("ml-dsa-65")
+    chain = pem_encoding.pem_of([leaf_of(pki.server, key, (NAME,)), pki.server.certificate])
+    assert pki.look({"/tls.pem": keys.private_pem(key) + chain}).leaves.keys() == {NAME}
+    refused = pki.refusal({"/tls.pem": keys.private_pem(other) + chain})
+    assert "the key in /tls.pem does not match the certificate beside it" in refused
 
 
 def test_a_key_that_cannot_be_read_or_is_encrypted_never_leaves(pki: Pki) -> None:

@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import mldsa
 
 from pki.common.errors import PkiError
 from pki.config.model import Leaf
@@ -34,7 +35,9 @@ from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.probes import ProbeFault, ProbeResult
 from pki.monitor.report import health_report
+from pki.pipeline import delivery_targets
 from pki.pipeline.delivery_targets import ProbeTarget
+from pki.pipeline.desired_state import DesiredState
 from pki.x509 import certificate_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
 from tests.support.backups import Invoke
@@ -358,6 +361,23 @@ def test_a_project_without_such_services_opens_and_keeps_nothing(home: Home) -> 
 
 def looked_at(home: Home) -> dict[str, ProbeTarget]:
     return {one.host: one for one in home.plan().probe_targets()}
+
+
+def test_an_endpoint_with_an_ml_dsa_key_is_known_from_pki_yaml_or_the_request_of_its_device(home: Home) -> None:
+    key = mldsa.MLDSA65PrivateKey.generate()
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, None)
+    (home.path / "box.csr").write_bytes(request.public_bytes(serialization.Encoding.PEM))
+    desired, host = DesiredState.of(home.project()), home.project().inventory.hosts["media"]
+    for changes, expected in (
+        ({}, False),
+        ({"key": "ed25519"}, False),
+        ({"key": "ml-dsa-65"}, True),
+        ({"request": "box.csr"}, True),
+        ({"request": "box.csr", "key": "ec-p256"}, True),
+        ({"request": "missing.csr"}, False),
+    ):
+        (endpoint,) = delivery_targets.endpoints(desired, host.model_copy(update=changes))
+        assert endpoint.has_ml_dsa_key == expected, changes
 
 
 def test_hosts_that_are_delivered_to_are_looked_at_unless_they_say_otherwise(home: Home) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pki.cli.revoke_command import verdict
+from pki.deploy import tls_client
 from pki.deploy.tls_client import Prober
 from pki.deploy.verification import Expectation
 from pki.monitor import probes
@@ -117,11 +118,11 @@ def test_a_metric_says_of_which_services_nothing_is_known(office: Home) -> None:
     assert sorted(labels[1] for labels in samples["probe_unverifiable_info"]) == ["cache", "db", "vpn", "wifi"]
 
 
-def probed(pairs: Pairs, *behaviours: Behaviour) -> ProbeResult:
+def probed(pairs: Pairs, *behaviours: Behaviour, has_ml_dsa_key: bool = False) -> ProbeResult:
     """The result of probing a PostgreSQL server that behaves so."""
     prober = Prober(pairs.root, pairs.client)
     with serving(pairs, *behaviours) as endpoint:
-        database = replace(endpoint, speaks="postgres", is_proxied=False)
+        database = replace(endpoint, speaks="postgres", is_proxied=False, has_ml_dsa_key=has_ml_dsa_key)
         digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(_certificate(pairs))).hexdigest()
         target = ProbeTarget("office", (database,), {endpoint.name: Expectation(digest)}, prober, None)
         plan: Any = SimpleNamespace(probe_targets=lambda: [target])
@@ -138,6 +139,16 @@ def test_a_probe_asks_a_server_in_its_own_protocol(pairs: Pairs) -> None:
     result = probed(pairs, converses(POSTGRES.before, POSTGRES.admits, trusts=pairs.root))
     assert result.is_well, result
     assert (result.version, result.port > 0) == ("TLSv1.3", True)
+
+
+def test_a_probe_of_a_server_with_an_ml_dsa_key_says_that_this_machine_cannot_read_it(
+    pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_client, "READS_ML_DSA", False)
+    result = probed(pairs, converses(POSTGRES.before, POSTGRES.admits, trusts=pairs.root), has_ml_dsa_key=True)
+    assert (result.is_well, result.wrong, result.fault) == (False, "", "")
+    assert result.unverifiable.startswith("its key is ml-dsa-65, which OpenSSL 3.5 or newer reads; here: OpenSSL ")
+    assert result.open_question == f"not verifiable from here: {result.unverifiable}"
 
 
 def test_a_probe_finds_a_server_that_demands_no_certificate(pairs: Pairs) -> None:

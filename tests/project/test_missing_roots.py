@@ -93,6 +93,7 @@ STOPS = {  # whatever writes into the project, to hosts, or hands out what is in
     "ledger.import": ["issuance_records"],
     "ledger.recover": ["--all"],
     "renew": ["media"],
+    "ledger.restore": [],
     "retire": ["media", "--yes"],
     "revoke": ["media", "--reason", "superseded", "--yes"],
     "schedule": ["--install", "--cron", "--yes"],

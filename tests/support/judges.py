@@ -15,7 +15,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import mldsa, rsa
 from cryptography.x509 import verification
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 from cryptography.x509.oid import ExtensionOID as Oid
@@ -291,6 +291,14 @@ def _openssl_store(
     return store
 
 
+def openssl_key(key: Any) -> Any:
+    """A key as pyOpenSSL takes it: of an ML-DSA key it does not know the class, and reads the PEM by OpenSSL itself."""
+    if not isinstance(key, mldsa.MLDSA65PrivateKey):
+        return key
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return crypto.load_privatekey(crypto.FILETYPE_PEM, pem)
+
+
 def handshake_fault(
     server: Identity,
     client: Identity,
@@ -305,7 +313,7 @@ def handshake_fault(
         context.use_certificate(identity.leaf)
         for above in identity.chain:
             context.add_extra_chain_cert(above)
-        context.use_privatekey(identity.key)
+        context.use_privatekey(openssl_key(identity.key))
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *arguments: arguments[-1] == 1)
         _openssl_store(context.get_cert_store(), roots, at, revocations if is_server else [])
         side = SSL.Connection(context)

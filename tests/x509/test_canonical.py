@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from pki.x509 import canonical, certificate_signing, crl_signing, keys, pem_encoding, profiles, revocation
@@ -108,8 +108,10 @@ def test_a_key_whose_public_half_belongs_to_another_key_is_damaged() -> None:
     mixed = pem_encoding.encode_pem("PRIVATE KEY", der.replace(point(own), point(foreign)))
     assert canonical.read_key(pem_encoding.encode_pem("PRIVATE KEY", der)) is not None
     assert canonical.read_key(mixed) is None
-    bare = ed25519.Ed25519PrivateKey.generate()
-    assert canonical.read_key(bare.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())) is not None
+    for bare in (ed25519.Ed25519PrivateKey.generate(), mldsa.MLDSA65PrivateKey.generate()):
+        pem = bare.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        assert canonical.read_key(pem) is not None
+        assert canonical.read_key(pem + pem) is None
 
 
 def test_an_encrypted_key_has_lines_of_64_letters_and_its_own_marks() -> None:

@@ -305,6 +305,26 @@ def test_a_key_that_browsers_do_not_take_is_told(desk: Desk) -> None:
     assert (code, "do not accept Ed25519 keys" in said) == (0, True)
 
 
+@pytest.mark.parametrize("kind", SEALED)
+def test_a_format_that_cannot_have_an_ml_dsa_key_is_refused_before_anything_is_written(desk: Desk, kind: str) -> None:
+    desk.home.edit("  admin: {", "  admin: {key: ml-dsa-65, ")
+    desk.home.doit()
+    before = desk.there
+    code, text = desk.export("admin", "--format", kind, "--yes", "--passphrase-to", "pw")
+    assert (code, desk.there) == (1, before)
+    assert "admin: no PKCS#12 file can be written with a key of kind ml-dsa-65" in text
+    assert "key: ec-p256" in text
+
+
+def test_an_ml_dsa_key_is_exported_as_pem_with_a_warning(desk: Desk) -> None:
+    desk.home.edit("  admin: {", "  admin: {key: ml-dsa-65, ")
+    desk.home.doit()
+    code, text = desk.export("admin", "--format", "pem", "--yes")
+    assert (code, "only those with OpenSSL 3.5 or newer" in text) == (0, True)
+    code, text = desk.export("admin@laptop", "--format", "pem", "--yes")
+    assert (code, "OpenSSL 3.5" in text) == (0, False)
+
+
 # -- the ledger -------------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common.errors import PkiError
@@ -20,12 +20,13 @@ from tests.support.projects import Home
 RSA = rsa.generate_private_key(65537, 2048)
 EC = ec.generate_private_key(ec.SECP256R1())
 ED = ed25519.Ed25519PrivateKey.generate()
+ML_DSA = mldsa.MLDSA65PrivateKey.generate()
 SHA256 = bytes.fromhex("300d06092a864886f70d01010b0500")
 MD5 = bytes.fromhex("300d06092a864886f70d0101040500")
 SHA1 = bytes.fromhex("300d06092a864886f70d0101050500")
 MD4 = bytes.fromhex("300d06092a864886f70d0101030500")
 EC_SHA256, EC_SHA1 = bytes.fromhex("300a06082a8648ce3d040302"), bytes.fromhex("300906072a8648ce3d0401")
-Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey
 
 
 def der(key: Key = RSA, pss: bool = False) -> bytes:
@@ -34,7 +35,7 @@ def der(key: Key = RSA, pss: bool = False) -> bytes:
     if pss and isinstance(key, rsa.RSAPrivateKey):
         scheme = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
         return builder.sign(key, hashes.SHA256(), rsa_padding=scheme).public_bytes(Encoding.DER)
-    return builder.sign(key, None if key is ED else hashes.SHA256()).public_bytes(Encoding.DER)
+    return builder.sign(key, None if key in (ED, ML_DSA) else hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def tlv(tag: int, body: bytes) -> bytes:
@@ -64,11 +65,14 @@ def as_pem(data: bytes, label: str = "CERTIFICATE REQUEST") -> bytes:
 
 
 ED_ALGORITHM = bytes.fromhex("300506032b6570")
+ML_DSA_ALGORITHM = bytes.fromhex("300b0609608648016503040312")
 GOOD: dict[str, tuple[Callable[[], bytes], Key]] = {
     "version 2": (lambda: as_pem(signed(RSA, 1)), RSA),
     "version 3, as HP printers": (lambda: as_pem(signed(RSA, 2)), RSA),
     "version 3, P-256": (lambda: as_pem(signed(EC, 2, EC_SHA256)), EC),
     "version 3, Ed25519": (lambda: as_pem(signed(ED, 2, ED_ALGORITHM)), ED),
+    "version 3, ML-DSA-65": (lambda: as_pem(signed(ML_DSA, 2, ML_DSA_ALGORITHM)), ML_DSA),
+    "DER of ML-DSA-65": (lambda: der(ML_DSA), ML_DSA),
     "SHA-1": (lambda: as_pem(signed(RSA, 0, SHA1, hashes.SHA1())), RSA),  # noqa: S303 - as devices sign
     "MD5": (lambda: as_pem(signed(RSA, 0, MD5, hashes.MD5())), RSA),  # noqa: S303 - as devices sign
     "SHA-1 and P-256": (lambda: as_pem(signed(EC, 0, EC_SHA1, hashes.SHA1())), EC),  # noqa: S303 - as devices sign
@@ -104,6 +108,10 @@ def flipped(data: bytes, place: int) -> bytes:
 
 
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
+    "another signature of ML-DSA-65": (
+        lambda: flipped(der(ML_DSA), -1),
+        "box.csr: the request's signature does not verify",
+    ),
     "another signature": (lambda: flipped(signed(RSA, 2), -1), "box.csr: the request's signature does not verify"),
     "another version than signed": (
         lambda: signed(RSA, 0).replace(b"\x02\x01\x00", b"\x02\x01\x02", 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import dsa, ec
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, mldsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from pyasn1.codec.der import decoder
+from pyasn1_alt_modules import rfc5280
 
 from pki.common.errors import ErrorCode, PkiError
 from pki.config import limits
@@ -118,9 +121,11 @@ def test_an_intermediate_has_one_purpose_and_constraints_that_nobody_may_ignore(
         assert found(extensions, x509.NameConstraints)[1] is True
 
 
-@pytest.mark.parametrize(("kind", "enciphers"), [("ec-p256", False), ("ed25519", False), ("rsa-2048", True)])
+@pytest.mark.parametrize(
+    ("kind", "enciphers"), [("ec-p256", False), ("ed25519", False), ("ml-dsa-65", False), ("rsa-2048", True)]
+)
 def test_a_leaf_signs_and_only_an_rsa_key_enciphers(kind: str, enciphers: bool) -> None:
-    extensions = profiles.leaf_extensions(LEAF, keys.new_key(kind).public_key())
+    extensions = profiles.leaf_extensions(LEAF, keys.new_leaf_key(kind).public_key())
     usage, is_critical = found(extensions, x509.KeyUsage)
     assert (usage.digital_signature, usage.key_encipherment, is_critical) == (True, enciphers, True)
     assert not any((usage.key_cert_sign, usage.crl_sign))
@@ -171,11 +176,11 @@ def test_no_root_and_none_of_its_crls_lives_longer_than_this() -> None:
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["ec-p256", "ec-p384", "ed25519", "rsa-2048"])
+@pytest.mark.parametrize("kind", ["ec-p256", "ec-p384", "ed25519", "rsa-2048", "ml-dsa-65"])
 def test_a_key_is_of_the_kind_that_was_asked_for(kind: str) -> None:
-    key = keys.new_key(kind)
+    key = keys.new_leaf_key(kind)
     assert keys.key_kind(key) == keys.key_kind(key.public_key()) == kind
-    opened = keys.open_key(keys.private_pem(key), None, "x", "y")
+    opened = keys.open_leaf_key(keys.private_pem(key), "x")
     assert keys.public_der(opened.public_key()) == keys.public_der(key.public_key())
     if kind == "rsa-2048":
         assert key.public_key().public_numbers().e == 65537  # type: ignore[union-attr]
@@ -190,6 +195,40 @@ def test_other_kinds_have_names_too_and_sign_nothing() -> None:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     assert refusal(lambda: keys.open_key(data, None, "x", "y")).message == "x: its key is of a kind that cannot sign"
+
+
+def test_an_ml_dsa_key_is_for_leaves_alone() -> None:
+    """No CA has one yet: neither the generator of its keys nor the reader of its key file accepts the kind."""
+    with pytest.raises(KeyError):
+        keys.new_key("ml-dsa-65")
+    pem = keys.private_pem(keys.new_leaf_key("ml-dsa-65"))
+    refused = refusal(lambda: keys.open_key(pem, None, "legacy", "y"))
+    assert refused.message == "legacy: a key of kind ml-dsa-65 is for leaves only"
+
+
+@pytest.mark.parametrize(
+    ("generate", "kind"),
+    [(mldsa.MLDSA44PrivateKey.generate, "ml-dsa-44"), (mldsa.MLDSA87PrivateKey.generate, "ml-dsa-87")],
+)
+def test_other_sizes_of_ml_dsa_are_named_and_refused(generate: Callable[[], Any], kind: str) -> None:
+    key = generate()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    assert keys.key_kind(key) == keys.key_kind(key.public_key()) == kind
+    assert refusal(lambda: keys.open_leaf_key(pem, "box")).message == f"box: a key of kind {kind}"
+    refused = refusal(lambda: keys.require_certifiable_key(key.public_key(), "box.csr"))
+    assert refused.message == f"box.csr: a key of kind {kind}"
+    assert refused.hint == "use RSA, P-256, P-384, Ed25519 or ML-DSA-65"
+
+
+def test_the_spki_of_an_ml_dsa_key_has_its_oid_and_no_parameters() -> None:
+    """RFC 9881 §4: the AlgorithmIdentifier is the OID alone; §6: the private key is the seed of 32 bytes."""
+    key = keys.new_leaf_key("ml-dsa-65")
+    public, rest = decoder.decode(keys.public_der(key.public_key()), asn1Spec=rfc5280.SubjectPublicKeyInfo())
+    assert (str(public["algorithm"]["algorithm"]), bytes(rest)) == ("2.16.840.1.101.3.4.3.18", b"")
+    assert not public["algorithm"]["parameters"].hasValue()
+    assert len(public["subjectPublicKey"]) == 1952 * 8
+    der = b64decode(b"".join(keys.private_pem(key).splitlines()[1:-1]))
+    assert der[:-32].hex() == "3034020100300b060960864801650304031204228020"
 
 
 def test_a_key_that_does_not_open_says_why() -> None:
@@ -221,7 +260,7 @@ def test_pem_has_lines_of_64_letters() -> None:
     ("kind", "said"),
     [
         ("rsa-2047", "an RSA key of 2047 bits"), ("rsa-2048", ""), ("rsa-4096", ""), ("rsa-4097", "an RSA key of 4097 bits"),
-        ("ec-p256", ""), ("ec-p384", ""), ("ed25519", ""), ("ec-p521", "a key of kind ec-p521"), ("DSAPublicKey", "a key of kind"),
+        ("ec-p256", ""), ("ec-p384", ""), ("ed25519", ""), ("ml-dsa-65", ""), ("ec-p521", "a key of kind ec-p521"), ("DSAPublicKey", "a key of kind"),
     ],
 )  # fmt: skip
 def test_only_keys_that_are_strong_and_understood_are_certified(

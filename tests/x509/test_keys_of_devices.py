@@ -7,9 +7,9 @@ import re
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa, rsa
 
-from pki.monitor import browser_limits
+from pki.monitor import unsupported_keys
 from pki.x509 import keys
 from tests.support.projects import Home
 
@@ -65,6 +65,13 @@ def test_a_key_that_is_no_rsa_key_is_refused_with_what_to_write(
     assert not (home.path / "build/hosts/media/etc/box").exists()
 
 
+def test_an_ml_dsa_key_has_no_pkcs1_form(home: Home) -> None:
+    home.edit("    proxy: caddy\n", "    proxy: caddy\n    key: ml-dsa-65\n")
+    home.write("templates/key.pem", PKCS1)
+    refused = home.doit("release:media").failed["release:media"]
+    assert "PKCS#1 supports only RSA keys, and the key of media is ml-dsa-65" in refused
+
+
 def test_the_key_of_a_device_is_delivered_in_no_form(home: Home) -> None:
     key = rsa.generate_private_key(65537, 2048)
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
@@ -75,9 +82,9 @@ def test_the_key_of_a_device_is_delivered_in_no_form(home: Home) -> None:
     assert "templates/key.pem:3: deploy-artifact: key-pkcs1:media: the key of media is on its device" in said
 
 
-@pytest.mark.parametrize("kind", ["rsa-2048", "rsa-3072", "ec-p256", "ec-p384", "ed25519"])
+@pytest.mark.parametrize("kind", ["rsa-2048", "rsa-3072", "ec-p256", "ec-p384", "ed25519", "ml-dsa-65"])
 def test_pkcs1_has_rsa_keys_alone(kind: str) -> None:
-    key = keys.new_key(kind)
+    key = keys.new_leaf_key(kind)
     text = keys.pkcs1_pem(keys.private_pem(key))
     assert (text is not None) == kind.startswith("rsa")
     if text:
@@ -89,7 +96,9 @@ def test_pkcs1_has_rsa_keys_alone(kind: str) -> None:
 
 
 def told(home: Home) -> list[tuple[str, str, str]]:
-    return [(note.subject, note.text, note.remedy) for note in browser_limits.notes(home.project().store, home.plan())]
+    return [
+        (note.subject, note.text, note.remedy) for note in unsupported_keys.notes(home.project().store, home.plan())
+    ]
 
 
 def test_a_service_with_an_ed25519_key_is_noted(home: Home) -> None:
@@ -125,3 +134,44 @@ def test_an_ed25519_key_of_a_device_is_noted_and_one_of_a_client_is_not(home: Ho
     home.edit("    proxy: caddy\n", "    proxy: caddy\n    request: media.csr\n")
     [(subject, _, remedy)] = told(home)
     assert (subject, remedy.endswith("ec_paramgen_curve:P-256 …")) == ("cert:media", True)
+
+
+POST_QUANTUM = "browsers, OpenSSL 3.0, GnuTLS 3.7, NSS 3.87, Java 17 and Caddy 2.11 cannot use the ml-dsa-65 key of "
+MAY_STAY = "it may stay where server and clients use OpenSSL 3.5 or newer: "
+
+
+def test_ml_dsa_keys_are_noted_once_for_servers_and_clients(home: Home) -> None:
+    home.edit("    proxy: caddy\n", "    proxy: caddy\n    key: ml-dsa-65\n")
+    [(subject, text, remedy)] = told(home)
+    assert (subject, text) == ("cert:media", f"{POST_QUANTUM}media")
+    assert remedy.startswith(f"key: ec-p256 under hosts.media; {MAY_STAY}")
+    assert remedy.endswith("docs/explanation/post-quantum.md")
+    home.edit("  admin: {", "  admin: {key: ml-dsa-65, ")
+    [(subject, text, remedy)] = told(home)
+    assert (subject, text) == ("certificates", f"{POST_QUANTUM}media, client-admin")
+    assert remedy.startswith(f"key: ec-p256 under hosts.media, clients.admin; {MAY_STAY}")
+    assert POST_QUANTUM in str(home.doit().data["notes"])
+
+
+def test_an_ml_dsa_key_of_a_device_is_certified_and_noted(home: Home) -> None:
+    key = mldsa.MLDSA65PrivateKey.generate()
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, None)
+    (home.path / "media.csr").write_bytes(request.public_bytes(serialization.Encoding.PEM))
+    home.edit("    proxy: caddy\n", "    proxy: caddy\n    request: media.csr\n")
+    assert home.doit("cert:media").failed == {}
+    issued = x509.load_pem_x509_certificate(home.read("build/certs/media/cert.pem"))
+    assert keys.public_der(issued.public_key()) == keys.public_der(key.public_key())
+    [(subject, text, remedy)] = told(home)
+    assert (subject, text) == ("cert:media", f"{POST_QUANTUM}media")
+    assert remedy.endswith("; on a device: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …")
+
+
+@pytest.mark.parametrize(("rekey", "is_kept"), [("keep", True), ("new", False)])
+def test_an_ml_dsa_key_is_kept_or_replaced_at_a_renewal(home: Home, rekey: str, is_kept: bool) -> None:
+    home.edit("    proxy: caddy\n", f"    proxy: caddy\n    key: ml-dsa-65\n    rekey: {rekey}\n")
+    assert home.doit("cert:media").failed == {}
+    key, certificate = (home.read(f"build/certs/media/{name}.pem") for name in ("key", "cert"))
+    assert home.doit("cert:media").made == {}
+    assert home.doit("cert:media", days=80).made.keys() == {"cert:media"}
+    assert home.read("build/certs/media/cert.pem") != certificate
+    assert (home.read("build/certs/media/key.pem") == key) == is_kept

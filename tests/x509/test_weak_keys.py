@@ -13,7 +13,7 @@ from typing import Any
 
 import gmpy2
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -112,6 +112,7 @@ def test_an_ed25519_key_for_which_anybody_can_sign_is_known_as_such(value: bytes
         lambda: ec.generate_private_key(ec.SECP256R1()),
         lambda: ec.generate_private_key(ec.SECP384R1()),
         ed25519.Ed25519PrivateKey.generate,
+        mldsa.MLDSA65PrivateKey.generate,
     ],
 )
 def test_nothing_is_said_against_an_ordinary_key(make: Any) -> None:

@@ -22,6 +22,7 @@ from pki.pipeline.delivery_targets import jump_transport
 CRITICAL_FAULTS = {ProbeFault.WRONGLY_ADMITTED, ProbeFault.UNVERIFIED}
 NAMED = 5  # services that one finding lists
 NOT_VERIFIABLE = "docs/how-to/services.md: what each server must permit the probe"
+OLD_OPENSSL = "docs/explanation/post-quantum.md: which OpenSSL the Python of this machine needs"
 NEWER = "docs/how-to/proxies.md: configure it to allow only TLS 1.2 and 1.3"
 
 
@@ -62,8 +63,8 @@ def _not_verifiable(context: CheckContext) -> Iterator[Finding]:
     """Report services whose answers do not show who is let in, and those whose protocol cannot be asked from here."""
     for result in context.probes:
         if result.unverifiable and not result.wrong:
-            text = f"who is let in is not verifiable from here: {result.unverifiable}"
-            yield Finding(result.subject, Level.NOTICE, text, NOT_VERIFIABLE)
+            remedy = NOT_VERIFIABLE if result.fingerprint else OLD_OPENSSL
+            yield Finding(result.subject, Level.NOTICE, result.open_question, remedy)
     if unseen := list(unseen_services(context.project.inventory)):
         yield Finding("services", Level.OK, f"not verifiable from here: {_names_of(unseen)}")
 

@@ -279,7 +279,8 @@ class StatusTable:
                     "serves what was deployed" if result.is_compared else "answers; not compared with what was deployed"
                 )
                 if result.unverifiable:
-                    text_if_well += f"; who is let in is not verifiable from here: {result.unverifiable}"
+                    served = f"{text_if_well}; " if result.fingerprint else ""
+                    text_if_well = f"{served}{result.open_question}"
                 text = f"{result.phrase or text_if_well}, probed {result.at:%Y-%m-%d %H:%M}"
                 state = "failing" if result.wrong else "unknown" if result.unverifiable else "ok"
                 yield TableRow(subject, state, left, text, "you" if state != "ok" else "doit")

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from pki.common.errors import PkiError
-from pki.x509.keys import PrivateKey, key_kind
+from pki.x509.keys import LeafKey, key_kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class ClientIdentity:
 
     name: str
     organisation: str
-    key: PrivateKey
+    key: LeafKey
     certificate: x509.Certificate
     chain: tuple[x509.Certificate, ...]
     roots: tuple[x509.Certificate, ...]
@@ -35,7 +35,7 @@ class ClientIdentity:
             anchors = x509.load_pem_x509_certificates(roots)
         except (ValueError, TypeError):
             raise PkiError(f"{name}: its key or a certificate is damaged", "./run doit") from None
-        if not isinstance(key, PrivateKey):
+        if not isinstance(key, LeafKey):
             raise PkiError(f"{name}: a key of kind {key_kind(certificate.public_key())}")
         return cls(name, organisation, key, certificate, tuple(chain), tuple(anchors))
 

@@ -15,14 +15,23 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import (
     serialize_key_and_certificates,
 )
 
+from pki.common.errors import PkiError
 from pki.x509.canonical import UNREADABLE
 from pki.x509.certificate_names import common_name
 from pki.x509.export.client_identity import ClientIdentity
-from pki.x509.keys import PrivateKey
+from pki.x509.keys import LeafKey, PrivateKey, key_kind
 
 MODERN, LEGACY = "p12", "p12-legacy"  # the names of both formats: artifacts, and formats of client.export
 ROUNDS = 100_000  # the MAC always has 2 048 rounds, so the strength is that of the passphrase
 OLD_ROUNDS = 2_048  # systems that need the legacy format may be slow
+
+
+def writable_key(key: LeafKey, name: str) -> PrivateKey:
+    """Return a key that a file can contain. Raises PkiError for an ML-DSA key: the library of this program writes none."""
+    if isinstance(key, PrivateKey):
+        return key
+    hint = "use its PEM files, or write in pki.yaml for it: key: ec-p256"
+    raise PkiError(f"{name}: no PKCS#12 file can be written with a key of kind {key_kind(key)}", hint)
 
 
 def modern(identity: ClientIdentity, passphrase: str) -> bytes:
@@ -70,7 +79,8 @@ def _legacy_encryption(passphrase: str) -> KeySerializationEncryption:
 
 def _of_client(identity: ClientIdentity, encryption: KeySerializationEncryption, *, with_roots: bool) -> bytes:
     authorities = (*identity.chain, *(identity.roots if with_roots else ()))
-    return _encode(identity.label, identity.key, identity.certificate, authorities, encryption)
+    key = writable_key(identity.key, identity.name)
+    return _encode(identity.label, key, identity.certificate, authorities, encryption)
 
 
 def _encode(
