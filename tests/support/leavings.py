@@ -33,4 +33,4 @@ def checks(metrics: Path) -> dict[str, tuple[Level, str]]:
 
 def is_idle(printed: str) -> bool:
     """Whether a run changed nothing, by what it printed without a terminal: nothing, or what it found."""
-    return re.search(r"\b\d+ (made|failed|not reached)\b", printed) is None
+    return re.search(r"\b\d+ (changed|failed|blocked)\b", printed) is None
