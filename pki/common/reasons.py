@@ -101,6 +101,7 @@ class Why(Enum):
     RELEASE_MISSING = "its release is missing"
     FAILING = "could not be brought up to date since {date}"
     CHECK_DUE = "was last checked on {date}"
+    COMMAND_INTERRUPTED = "its command was interrupted: what it did is unknown"
     LIST_DAMAGED = "the list of its files is damaged or missing"
     BOTH_DAMAGED = "its receipt and the list of its files were both damaged: files that it no longer needs may remain"
     EDITED = "{file} was edited"

@@ -89,6 +89,8 @@ class Delivery:
         unreported = self.engine.unreported(self.host) if self.engine else []
         if unreported:
             return unreported  # the task of this host must report what the engine did
+        if self.hook and self.hook.was_interrupted:
+            return [Why.COMMAND_INTERRUPTED()]
         cached = cache.recall(ArtifactId("deploy", self.host), self._cache_key)
         if cached is not None:
             [checked_at] = cached
@@ -270,11 +272,9 @@ class Delivery:
         if records.has_lost_receipt:
             reasons = [Why.RECEIPT_DAMAGED(), *foreign]
             reasons += [Why.BOTH_DAMAGED()] if records.folder_transport.delivered_paths(None) is None else []
-        receipt, is_retry = (
-            records.receipt,
-            bool(records.contact.failing_since),
-        )  # then the receipt is older than the folder
-        drift = records.folder_drift(receipt) if receipt and not is_retry else []
+        receipt = records.receipt
+        is_older_than_folder = bool(records.contact.failing_since)  # a command failed after the files were written
+        drift = records.folder_drift(receipt) if receipt and not is_older_than_folder else []
         if receipt and drift:
             records.history.add_log_entry(now, receipt.release, "drift", drift=[reason.as_json() for reason in drift])
         new_receipt = records.folder_transport.deliver(payload, receipt, now)

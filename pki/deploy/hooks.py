@@ -58,7 +58,8 @@ class DeployHook:
     """The command of one host; it runs in the folder `home` of the project.
 
     `release` is the folder with the files of the host. `certificates` returns the leaves of its release. Their files are
-    in the folder `work` while the command runs, readable for this account alone.
+    in the folder `work` while the command runs, readable for this account alone. The folder exists from the first call to
+    the end of the last one: if it exists before, a run was interrupted, and what the command did is unknown.
     """
 
     host: str
@@ -69,8 +70,23 @@ class DeployHook:
     limits: Limits
     certificates: Callable[[], Iterable[HookCertificate]]
 
+    @property
+    def was_interrupted(self) -> bool:
+        """Return whether the last run of the command was interrupted, for example by SIGKILL or a power failure."""
+        return self.work.is_dir()
+
     def run(self) -> None:
         """Run the command for each leaf, or once if there is none. Raises PkiError at the first that fails."""
+        shutil.rmtree(self.work, ignore_errors=True)  # of an interrupted run
+        filesystem.make_folder(self.work, 0o700)
+        try:
+            self._run_for_each_leaf()
+        except PkiError:  # the caller records the failure
+            shutil.rmtree(self.work, ignore_errors=True)
+            raise
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _run_for_each_leaf(self) -> None:
         certificates = list(self.certificates())
         for certificate in certificates:
             folder = self.work / certificate.leaf
@@ -80,7 +96,7 @@ class DeployHook:
                 )
                 self._start(certificate.variables(folder), f" for {certificate.leaf}")
             finally:
-                shutil.rmtree(self.work, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
         if not certificates:
             self._start({}, "")
 

@@ -12,7 +12,7 @@ from pki.config.identifiers import ArtifactId, GenerationName
 from pki.deploy import receipt
 from pki.deploy.artifact_content import PKCS12_KINDS
 from pki.deploy.folder import FolderTransport
-from pki.project.build_files import pkcs12_path
+from pki.project.build_files import HOOK_SUFFIX, pkcs12_path
 from pki.project.layout import Store
 
 
@@ -45,6 +45,9 @@ def _leftovers(store: Store, artifact_ids: set[ArtifactId], leaves: set[str]) ->
     yield from _unknown(store.build / "release", lambda name: ArtifactId("release", name) in artifact_ids)
     for folder in (store.history("x").parent, store.contact("x").parent, store.receipt("x").parent):
         yield from _unknown(folder, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in artifact_ids)
+    for folder in store.host_root("x").parent.glob(f".*{HOOK_SUFFIX}"):  # with the keys of a command that was killed
+        if ArtifactId("deploy", folder.name[1:].removesuffix(HOOK_SUFFIX)) not in artifact_ids:
+            yield folder
     generations = {artifact.name for artifact in artifact_ids if artifact.kind == "crl"}
     yield from _unknown(store.build / "crl", lambda name: _keeps_crl(store, name.rpartition(".")[0], generations))
     externals = {artifact.name for artifact in artifact_ids if artifact.kind == "bundle"} - {"trust", "client"}

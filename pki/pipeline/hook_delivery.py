@@ -14,7 +14,7 @@ from pki.deploy.hooks import DeployHook, HookCertificate
 from pki.deploy.process import Limits
 from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.desired_state import DesiredState
-from pki.project.build_files import pkcs12_path
+from pki.project.build_files import hook_folder, pkcs12_path
 from pki.x509 import canonical
 
 
@@ -28,7 +28,7 @@ def hook_of(desired: DesiredState, name: str, host: Host) -> DeployHook | None:
         command=host.deliver.command,
         home=store.home,
         release=store.host_root(name),
-        work=store.host_root(f".{name}.hook"),
+        work=hook_folder(store, name),
         limits=Limits(whole, whole),  # a hook may be silent for as long as it runs
         certificates=partial(_certificates, desired, name),
     )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pki.config.model import Leaf
 
+HOOK_SUFFIX = ".hook"
+
 
 class BuildFiles:
     """The files that doit creates: one run creates those in `build/` again."""
@@ -86,3 +88,8 @@ class BuildFiles:
 def pkcs12_path(files: BuildFiles, kind: str, leaf: str) -> Path:
     """Return the PKCS#12 file of a leaf; `kind` is `p12` or `p12-legacy`."""
     return files.build / kind / f"{leaf}.p12"
+
+
+def hook_folder(files: BuildFiles, host: str) -> Path:
+    """Return the folder with the keys that the command of a host reads while it runs (`deliver: {command: …}`)."""
+    return files.host_root(f".{host}{HOOK_SUFFIX}")

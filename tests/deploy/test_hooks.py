@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,42 @@ def test_an_export_for_ansible_names_the_hosts_that_it_leaves_out(
     assert said.status == 1
     assert "left out: media; doit starts their command itself (deliver: {command: …})" in said.out
     assert not (home.path / "exported").exists()
+
+
+def killed(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command of `media` runs again for the same release, and doit is killed meanwhile."""
+    (home.path / "kill").touch()
+    child = os.fork()
+    if child == 0:
+        said_by(capsys, "deploy.push", "media", pki_home=str(home.path), pki_now=home.moment())
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    (home.path / "kill").unlink()
+    assert (home.path / "build/hosts/.media.hook/media/privkey.pem").exists()
+
+
+@pytest.fixture
+def with_killer(home: Home) -> Home:
+    with_hook(home, script=HOOK + "test ! -e kill || kill -9 $PPID\n")
+    assert home.doit().failed == {}
+    return home
+
+
+def test_after_a_kill_the_command_of_the_same_release_runs_again(
+    with_killer: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed(with_killer, capsys)
+    before = len(calls(with_killer))
+    assert set(with_killer.doit().made) == {"deploy:media"}
+    assert len(calls(with_killer)) > before
+    assert not (with_killer.path / "build/hosts/.media.hook").exists()
+    assert with_killer.doit().made == {}
+
+
+def test_keys_that_a_kill_left_go_with_the_host(with_killer: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    killed(with_killer, capsys)
+    text = with_killer.read("pki.yaml").decode()
+    start, end = text.index("  media:\n"), text.index("clients:")
+    with_killer.write("pki.yaml", text[:start] + "\n" + text[end:])
+    with_killer.doit()
+    assert not (with_killer.path / "build/hosts/.media.hook").exists()
