@@ -178,6 +178,12 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
+def final_name(name: str) -> str:
+    """Return the name that a file gets: the inverse of `temporary_path` for names; others are returned unchanged."""
+    is_temporary = name.startswith(".") and name.endswith(".new")
+    return name[1:].removesuffix(".new") if is_temporary else name
+
+
 class StagedFiles:
     """Files under temporary names: on disk after `flush`, renamed by `place`, removed at the end otherwise.
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pki.common import filesystem
 from pki.common.reasons import Outcome, Reason, Verb, Why
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.deploy import receipt
@@ -68,11 +69,15 @@ def _keeps_crl(store: Store, name: str, generations: set[str]) -> bool:
 
 
 def _unknown(folder: Path, is_known: Callable[[str], bool]) -> Iterator[Path]:
-    """Yield the paths in a folder whose names are not known. Hidden files stay: no artifact has such a name."""
+    """Yield the paths in a folder whose names are not known.
+
+    A temporary file of a killed run belongs to the name that it was for; other hidden files stay.
+    """
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
         return
     for name in sorted(names):
-        if not name.startswith(".") and not is_known(name):
+        final_name = filesystem.final_name(name)
+        if not final_name.startswith(".") and not is_known(final_name):
             yield folder / name
