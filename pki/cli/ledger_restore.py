@@ -11,6 +11,7 @@ from pki.backup.write_backup import LEDGER_COPY
 from pki.cli.decorator import command, project_of
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.common.remedies import here
 from pki.common.terminal import Screen
 
 
@@ -40,4 +41,4 @@ def restore_database(context: Context) -> None:
         path.unlink()
     screen = Screen()
     screen.done("restored", "ledger", f"{events} events, into the database that pki.yaml names")
-    screen.line("what was recorded after the backup: ./run invoke ledger.recover --all")
+    screen.line(f"what was recorded after the backup: {here('invoke', 'ledger.recover', '--all')}")

@@ -22,7 +22,10 @@ PositionText = Callable[[Place], str]
 def find_faults(
     inventory: Inventory, removed_places: Collection[Place], position_text: PositionText
 ) -> Iterator[Fault]:
-    """Yield the faults of clients. `removed_places` are the places that have a fault of their own; `position_text` is as in validation.py."""
+    """Yield the faults of clients.
+
+    `removed_places` are the places with a fault of their own; `position_text` is as in validation.py.
+    """
     yield from _common_name_faults(inventory, position_text)
     yield from _alternative_name_faults(inventory, removed_places)
     yield from _duplicates(inventory, position_text)

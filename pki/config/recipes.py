@@ -22,7 +22,8 @@ class Recipe:
 
     `setup` is the step on the host that lets the server read the delivered files; `{name}` in it is the first service.
     `ports` are those of services whose protocol has none. `verifier` is the TLS library with which it checks clients;
-    `only_access` is the access that it can have, None for both. `is_for_any_protocol`: the recipe delivers files, whatever server reads them.
+    `only_access` is the access that it can have, None for both. With `is_for_any_protocol`, the recipe delivers files for
+    whatever server reads them.
     """
 
     title: str

@@ -44,8 +44,8 @@ def find_cross_faults(
 ) -> Iterator[Fault]:
     """Yield the faults between fields: path and message.
 
-    `removed_places` are the places with a fault of their own; a rule that depends on one of them is skipped. `position_text` returns the
-    position of a second place in a message, such as ` (pki.yaml:26)`, or "" without a file.
+    `removed_places` are the places with a fault of their own; a rule that depends on one of them is skipped.
+    `position_text` returns the position of a second place in a message, such as ` (pki.yaml:26)`, or "" without a file.
     """
     if not {"authorities", "profiles"} & {place[0] for place in removed_places}:
         yield from _lifetime_faults(inventory)

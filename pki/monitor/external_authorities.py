@@ -33,8 +33,7 @@ class ExternalAuthorities:
         authorities, externals = self.project.authorities, self.project.inventory.authorities.externals
         for name, rule in externals.items():
             if not authorities.has_new_request(name) and (why := self._why_request(name, rule)):
-                remedy = f"on the server of {name}: make a new key and a certificate request; copy the request to {rule.external}"
-                yield Notice(ArtifactId("authority", name), why, remedy)
+                yield Notice(ArtifactId("authority", name), why, external_requests.how_to_renew(name, rule))
         for need in needs.find_requirements(authorities) if externals and self.project.inventory.sandbox else ():
             if need.generation.is_external and need.is_for_new_names:  # else the next run of the sandbox certifies it
                 yield Notice(ArtifactId("authority", need.authority), f"{need.what} waits: {need.why}", CEREMONY)
@@ -71,8 +70,7 @@ class ExternalAuthorities:
             if need.authority == name:
                 is_automatic = self.project.inventory.sandbox and not need.is_for_new_names
                 return "./run doit" if is_automatic else CEREMONY
-        rule = self.project.inventory.authorities.externals[name]
-        return f"on the server of {name}: make a new key and a certificate request; copy the request to {rule.external}"
+        return external_requests.how_to_renew(name, self.project.inventory.authorities.externals[name])
 
     def state(self, generation: Generation) -> tuple[str, str]:
         """Return the state of a generation of an external authority for `invoke status`, and what happens next."""

@@ -25,6 +25,11 @@ class ExternalRequest(NamedTuple):
     key: CertificatePublicKeyTypes
 
 
+def how_to_renew(name: str, rule: ExternalRule) -> str:
+    """Return what the people of an external authority must do for its next generation, as a remedy."""
+    return f"on the server of {name}: make a new key and a certificate request; copy the request to {rule.external}"
+
+
 def read(home: Path, rule: ExternalRule) -> ExternalRequest:
     """Return the request that pki.yaml names for an external authority; `home` is the folder of the project.
 
