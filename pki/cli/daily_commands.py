@@ -43,7 +43,7 @@ from pki.monitor.report.run import Run
 from pki.pipeline import plan as pipeline_plan
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
-from pki.project import machine_guard, version_change
+from pki.project import version_change
 from pki.project.project import Project
 
 COLUMNS = ("name", "state", "days left", "what happens next", "done by")  # of status
@@ -161,7 +161,6 @@ def _due(artifact: Artifact, reasons: Iterable[Reason]) -> Due:
 
 def _upgrade_notes(project: Project) -> Iterable[Notice]:
     """Yield notices about this version of the program: what it changes, and copies of older templates."""
-    yield from machine_guard.guard_of(project.ledger_view, project.now).notices()
     yield from version_change.notices(project.inventory, project.store, project.templates)
     yield from template_versions.notices(project.templates)
 

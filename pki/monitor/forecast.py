@@ -27,6 +27,7 @@ from pki.monitor import (
 from pki.monitor.external_authorities import ExternalAuthorities
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
+from pki.project import machine_guard
 from pki.project.authorities import Authorities
 from pki.project.host_decisions import HostDecisions
 from pki.project.layout import Store
@@ -102,6 +103,7 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
         error = refusal(project.roots.missing, project.inventory, project.store)
         yield Notice("authority:root", error.message, error.hint)
         return
+    yield from machine_guard.guard_of(project.ledger_view, project.now).notices()
     if fault := project.ledger_view.fault:
         yield Notice("ledger", fault.consequence, fault.remedy)
     if project.roots.awaits_first_ceremony:

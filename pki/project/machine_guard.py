@@ -101,8 +101,14 @@ class MachineGuard:
         return True
 
     def notices(self) -> Iterator[Notice]:
-        """Yield why doit does nothing on this machine, for `plan`."""
-        if self._is_readable and (fault := self._fault()):
+        """Yield why doit does nothing on this machine; also where it cannot be told from others, which may still read."""
+        if not self._is_readable:
+            return
+        try:
+            fault = self._fault()
+        except LedgerError as error:
+            fault = error
+        if fault:
             yield Notice("machine", fault.message, fault.hint)
 
 

@@ -237,7 +237,8 @@ def test_a_run_on_another_machine_stops_until_it_takes_over(site: Site, monkeypa
     for command in (("renew", "media"), ("revoke", "media", "--reason", "superseded", "--yes")):
         refused = site.invoke(*command)
         assert (refused.status, "./run doit --take-over" in refused.error) == (1, True), refused
-    assert "runs doit since" in site.invoke("plan").out
+    for command in ("plan", "status", "health"):
+        assert "runs doit since" in site.invoke(command).out, command
     assert site.invoke("ledger.list").status == 0, "others may read"
     assert site.base.snapshot() == before
     assert site.home.doit("--take-over", days=8).status == 0

@@ -111,3 +111,15 @@ def test_a_take_over_that_cannot_be_recorded_changes_nothing(home: Home, monkeyp
         other.take_over()
     with pytest.raises(LedgerError, match="machine host-a"):
         guard(home).check()
+
+
+def test_a_reader_without_a_machine_id_is_told_and_may_read(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    guard(home).check()
+    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.setattr(machine_guard, "MACHINE_ID", tmp_path / "missing")
+    (notice,) = guard(home).notices()
+    assert "missing: is missing" in notice.text
+    with pytest.raises(LedgerError):
+        guard(home).check()
