@@ -1,4 +1,4 @@
-"""Remarks before a run, which require no action: files that a service adds, and services that nothing serves."""
+"""Remarks before a run, which require no action: files that a service adds, services that nothing serves, rare keys."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pki.common.notice import Notice
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Host
 from pki.deploy.delivery import Delivery
+from pki.pipeline import unsupported_keys
 from pki.pipeline.desired_state import DesiredState
 
 
 def remarks(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
-    """Yield the remarks about each host."""
+    """Yield the remarks about each host, then those about the keys of certificates."""
     for name, host in desired.project.inventory.hosts.items():
         unserved = [service for service in host.services if not host.serves(service)]
         if unserved and host.probe is None:
@@ -20,6 +21,7 @@ def remarks(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterat
             yield Notice(f"host:{name}", text, f"in pki.yaml, proxy: under hosts.{name}, or leave services out")
         if name in deliveries:
             yield from _added_files(desired, deliveries[name], host)
+    yield from unsupported_keys.remarks(desired.project.store, desired.leaves.values())
 
 
 def _added_files(desired: DesiredState, delivery: Delivery, host: Host) -> Iterator[Notice]:
