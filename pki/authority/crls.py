@@ -301,7 +301,7 @@ class Crls:
             path = self.project.store.crl(generation)
             published = x509.load_der_x509_crl(filesystem.read(path) or b"")
             recover_revocations.recover_from_crl(self.project, published, self.project.store.shown(path))
-            self.project.revocations.forget()
+            self.project.revocations.read_again()
         return reasons
 
     def issue_adopted(self, name: str) -> Outcome:

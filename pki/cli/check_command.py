@@ -47,8 +47,8 @@ def check(context: Context, json: bool = False) -> None:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as printed:
             status = run.main(["cert", "release"])
         faults = list(_faults(LastRun.load(Store(trial)), status, printed.getvalue()))
-        unused = run.plan.unused_template_faults() if status < INVALID else ()
-        faults += [Notice("templates", fault.message, fault.hint) for fault in unused]
+        template_faults = run.plan.faults_outside_releases() if status < INVALID else ()
+        faults += [Notice("templates", fault.message, fault.hint) for fault in template_faults]
     if json:
         remarks = [Remark(subject=fault.subject, text=fault.text, remedy=fault.remedy) for fault in faults]
         CheckOutput(at=now_of(context), hosts=len(config.hosts), faults=remarks).show()

@@ -205,7 +205,7 @@ class Reason:
         return reason
 
 
-def stated(text: str) -> list[Reason]:
+def reasons_from_text(text: str) -> list[Reason]:
     """Return one reason (STATED) for each line of a text that has no code."""
     return [Why.STATED(text=line) for line in text.splitlines()]
 

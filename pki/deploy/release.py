@@ -18,7 +18,7 @@ from typing import Any
 from pki.common import filesystem, sealed_records
 from pki.common.cache import Cache, digest_of
 from pki.common.errors import FaultsError, PkiError, from_bug
-from pki.common.reasons import Outcome, Reason, Verb, Why, joined, stated
+from pki.common.reasons import Outcome, Reason, Verb, Why, joined, reasons_from_text
 from pki.common.templating import Templates
 from pki.config import upstreams
 from pki.config.identifiers import ArtifactId
@@ -140,7 +140,7 @@ def load(folder: Path) -> Release | None:
 def stale_reasons(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[Reason]:
     """Return why the release of a host is out of date; empty if it is up to date."""
     if release_spec.faults:
-        return stated(FaultsError.of(release_spec.faults).message)
+        return reasons_from_text(FaultsError.of(release_spec.faults).message)
     name, key = ArtifactId("release", release_spec.host), _cache_key(release_spec)
     if cache.recall(name, key):
         return []

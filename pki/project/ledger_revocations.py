@@ -38,8 +38,8 @@ class Revocations:
             return frozenset()
         return self.ledger_view.ledger.revoked_serials(expiring_after=self.now)
 
-    def forget(self) -> None:
-        """Forget what is cached of revocations, after this run revoked a certificate."""
+    def read_again(self) -> None:
+        """Read the revoked serial numbers again at their next use: this run has just revoked a certificate."""
         self.ledger_view.forget_unchanged()
         self.__dict__.pop("_revoked_serials", None)
 

@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pki.authority import ca_state, certificates, crls, leaf_files
-from pki.authority.renewal import Current
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
@@ -329,24 +328,19 @@ def test_a_certificate_stays_only_if_everything_in_it_is_as_wanted(project: Proj
     path = project.store.bundle(forge.wanted)
     with changed(path):
         path.write_bytes(make(forge))
-        found = certificates.LeafCertificates(project).examine(forge.wanted)
-    if expected:
-        assert isinstance(found, list)
-        assert set(codes(found)) <= set(expected)
-        assert found
-    else:
-        assert isinstance(found, Current)
+        examination = certificates.LeafCertificates(project).examine(forge.wanted)
+    assert (examination.summary is None) == bool(expected)
+    assert bool(examination.faults) == bool(expected)
+    assert set(codes(examination.faults)) <= set(expected)
 
 
 def test_a_bundle_is_secret_and_there(project: Project, forge: Forge) -> None:
     path = project.store.bundle(forge.wanted)
     with changed(path):
         path.chmod(0o640)
-        found = certificates.LeafCertificates(project).examine(forge.wanted)
-        assert isinstance(found, list)
-        assert codes(found) == [Why.FILE_MODE]
+        assert codes(certificates.LeafCertificates(project).examine(forge.wanted).faults) == [Why.FILE_MODE]
         path.unlink()
-        assert codes(certificates.LeafCertificates(project).examine(forge.wanted)) == [Why.NOT_CREATED]  # type: ignore[arg-type]
+        assert codes(certificates.LeafCertificates(project).examine(forge.wanted).faults) == [Why.NOT_CREATED]
         path.write_bytes(b"")
 
 
@@ -354,10 +348,10 @@ def test_a_revoked_certificate_is_replaced_and_the_canary_is_none(
     project: Project, forge: Forge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canary = replace(forge.wanted, is_canary=True)
-    assert codes(certificates.LeafCertificates(project).examine(canary)) == [Why.NOT_REVOKED]  # type: ignore[arg-type]
+    assert codes(certificates.LeafCertificates(project).examine(canary).faults) == [Why.NOT_REVOKED]
     monkeypatch.setattr(Revocations, "is_revoked", lambda *_, **__: True)
-    assert codes(certificates.LeafCertificates(project).examine(forge.wanted)) == [Why.REVOKED]  # type: ignore[arg-type]
-    assert isinstance(certificates.LeafCertificates(project).examine(canary), Current)
+    assert codes(certificates.LeafCertificates(project).examine(forge.wanted).faults) == [Why.REVOKED]
+    assert certificates.LeafCertificates(project).examine(canary).summary is not None
 
 
 def test_files_that_follow_from_a_bundle_are_as_it_says_and_the_key_is_secret(project: Project, forge: Forge) -> None:
@@ -391,7 +385,7 @@ def test_a_bundle_is_as_it_was_written_whatever_is_wanted_now(
         assert (Why.DAMAGED in found) is not is_sound
         assert (
             Why.DAMAGED
-            in codes(leaf_files.stopped_damage(project.store, project.authorities, project.revocations, forge.wanted))
+            in codes(leaf_files.bundle_damage(project.store, project.authorities, project.revocations, forge.wanted))
         ) is not is_sound
 
 

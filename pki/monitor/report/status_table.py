@@ -113,29 +113,30 @@ class StatusTable:
             yield TableRow(ArtifactId("authority", name), state, self._left(end), text, self._ceremony())
 
     def _leaf_row(self, leaf: Leaf) -> TableRow:
-        name, current = leaf.artifact, certificates.LeafCertificates(self.project).examine(leaf)
+        name, examination = leaf.artifact, certificates.LeafCertificates(self.project).examine(leaf)
+        summary = examination.summary
         if stopped := leaf_files.stopped_reasons(self.project.revocations, name):
             return TableRow(name, "stopped", "", joined(stopped), "you")
-        if isinstance(current, list):
-            is_missing = current == [Why.NOT_CREATED()]
-            return TableRow(name, "missing" if is_missing else "due", "", joined(current), "doit")
-        left = self._left(current.not_after)
+        if summary is None:
+            is_missing = examination.faults == [Why.NOT_CREATED()]
+            return TableRow(name, "missing" if is_missing else "due", "", joined(examination.faults), "doit")
+        left = self._left(summary.not_after)
         if blocker := certificates.LeafCertificates(self.project).no_gain_reason(leaf):
             return TableRow(name, "blocked", left, str(blocker), "ceremony")
         reasons = certificates.LeafCertificates(self.project).stale_reasons(leaf)
         due = list[Reason]()
         if not reasons:
             due = renewal.postponed_reasons(
-                self.project.now, self.project.authorities, self.project.signing_keys, leaf, current
+                self.project.now, self.project.authorities, self.project.signing_keys, leaf, summary
             )
         if due:  # the renewal waits for a key that cannot be used
             faults = self.project.signing_keys.cached_faults.items()
             why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
             text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
             return TableRow(name, "due", left, text, "you")
-        text = joined(reasons) or f"renewed from {leaf.renewal_start(current.not_after):%Y-%m-%d} on"
+        text = joined(reasons) or f"renewed from {leaf.renewal_start(summary.not_after):%Y-%m-%d} on"
         text += "; revoked on purpose" if leaf.is_canary else ""
-        row = TableRow(name, self._state(current.not_after, reasons), left, text, "doit")
+        row = TableRow(name, self._state(summary.not_after, reasons), left, text, "doit")
         issuer = self.project.authorities.issuing(leaf.authority)
         return self._with_key_fault(row, issuer.name) if issuer else row
 

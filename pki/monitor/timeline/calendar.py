@@ -166,7 +166,7 @@ def _installs(
     from pki.monitor.timeline.renewals import renewals  # noqa: PLC0415 - as above
 
     for leaf in clients:
-        current = leaf_certificates.current(leaf)
+        current = leaf_certificates.usable_certificate(leaf)
         planned = renewals(leaf, current, rollovers.issuing_periods[leaf.authority], rollovers.runs, now + SOON)
         previous_expiry = current.not_after if current else None
         for at, end in planned.issued:

@@ -113,12 +113,12 @@ def _renewals(
     for leaf in plan.leaves.values():
         if leaf.artifact in revocations.replacement_stopped:
             continue  # `plan` reports that its replacement is stopped
-        current = leaf_certificates.current(leaf)
-        dates = (current.not_before, current.not_after) if current else None
+        certificate = leaf_certificates.usable_certificate(leaf)
+        dates = (certificate.not_before, certificate.not_after) if certificate else None
         kind = (leaf.authority, leaf.lifetime, leaf.renew_before, dates)
         if kind not in computed:
             computed[kind] = renewals(
-                leaf, current, rollovers.issuing_periods[leaf.authority], rollovers.runs, rollovers.until
+                leaf, certificate, rollovers.issuing_periods[leaf.authority], rollovers.runs, rollovers.until
             )
         leaves[leaf.name] = computed[kind]
     return leaves

@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import pairwise
 from operator import attrgetter
 
-from pki.authority.renewal import Current
+from pki.authority.renewal import CertificateSummary
 from pki.common.durations import backdate, minimum_gain
 from pki.config.model import Leaf
 from pki.monitor.timeline.runs import Runs
@@ -37,14 +37,18 @@ class Renewals:
     valid certificate.
     """
 
-    current: Current | None
+    current: CertificateSummary | None
     issued: tuple[tuple[datetime, datetime], ...]
     short: tuple[tuple[datetime, datetime], ...]
     gaps: tuple[tuple[datetime, datetime | None], ...]
 
 
 def renewals(
-    leaf: Leaf, current: Current | None, issuing_periods: Sequence[IssuingPeriod], runs: Runs, until: datetime
+    leaf: Leaf,
+    current: CertificateSummary | None,
+    issuing_periods: Sequence[IssuingPeriod],
+    runs: Runs,
+    until: datetime,
 ) -> Renewals:
     """Return the renewals of a leaf up to `until`; `current` is its valid certificate, or None."""
     issued: list[tuple[datetime, datetime]] = []
