@@ -70,10 +70,10 @@ class LeafCertificates:
         if leaf.artifact in self.project.revocations.replacement_stopped:
             return self._stopped_faults(leaf)
         issuer = self._issuer(leaf)
-        cached = self._cached(leaf, issuer)
-        if cached is not None:
-            revoked = self._revocation_reasons(leaf, cached.serial, certificate_unchanged=True)
-            return revoked or self._renewal_reasons(leaf, cached, issuer)
+        cached_summary = self._cached(leaf, issuer)
+        if cached_summary is not None:
+            revocation = self._revocation_reasons(leaf, cached_summary.serial, certificate_unchanged=True)
+            return revocation or self._renewal_reasons(leaf, cached_summary, issuer)
         examination = self.examine(leaf)
         summary = examination.summary
         if summary is None:
@@ -296,10 +296,10 @@ class LeafCertificates:
 
     def _revoke_canary(self, artifact: ArtifactId) -> None:
         """Revoke the canary's certificates before the new files are in place, so that no valid canary ever exists."""
-        for issued in self.project.ledger.certificates(artifact=artifact, expiring_after=self.project.now):
-            if not issued.revoked:
+        for certificate in self.project.ledger.certificates(artifact=artifact, expiring_after=self.project.now):
+            if not certificate.revoked:
                 # of the reasons of RFC 5280 §5.3.1 the one that raises no alarm: nobody lost a key
-                self.project.ledger.record_revocation(issued, reason="superseded", at=self.project.now)
+                self.project.ledger.record_revocation(certificate, reason="superseded", at=self.project.now)
         self.project.revocations.read_again()
 
 
@@ -328,9 +328,9 @@ def _profile_faults(
     elif cert.subject != expected_subject and not any(_changed_common_name(leaf, cert)):  # that has its own reason
         yield Why.OTHER_SUBJECT()
     elif check_extensions:
-        expected = profiles.leaf_extensions(leaf, bundle.public)
-        expected += profiles.publication_extensions(inventory.publish.url, issuer.name)
-        if any(bundle.extensions.get(type(value)) != (value, critical) for value, critical in expected):
+        expected_extensions = profiles.leaf_extensions(leaf, bundle.public)
+        expected_extensions += profiles.publication_extensions(inventory.publish.url, issuer.name)
+        if any(bundle.extensions.get(type(value)) != (value, critical) for value, critical in expected_extensions):
             yield Why.OTHER_EXTENSIONS()
 
 
@@ -340,29 +340,29 @@ def _changed_common_name(leaf: Leaf, cert: x509.Certificate) -> Iterator[Reason]
     The reason has its own code, because a service that lists permitted CNs must list the new CN before the certificate
     is installed.
     """
-    present = common_name(cert.subject)
-    if leaf.profile == "client" and present != leaf.common_name:
-        yield Why.OTHER_COMMON_NAME(before=present or "none", after=leaf.common_name)
+    present_name = common_name(cert.subject)
+    if leaf.profile == "client" and present_name != leaf.common_name:
+        yield Why.OTHER_COMMON_NAME(before=present_name or "none", after=leaf.common_name)
 
 
 def _request_difference(store: Store, leaf: Leaf, public: bytes) -> list[Reason]:
     """Return a reason if the device's request is unreadable, or has another key than the certificate (SPKI, DER)."""
     data = filesystem.read(store.home / (leaf.request or ""))
     try:
-        requested = public_der(read_unverified_key(data or b"", ""))
+        requested_key = public_der(read_unverified_key(data or b"", ""))
     except PkiError:
         return [Why.REQUEST_UNUSABLE(file=leaf.request or "")]
-    return [] if requested == public else [Why.REQUEST_KEY(file=leaf.request or "")]
+    return [] if requested_key == public else [Why.REQUEST_KEY(file=leaf.request or "")]
 
 
 def _name_difference(extension: x509.ExtensionType | None, leaf: Leaf) -> str:
-    present = (
+    present_names = (
         {str(name.value) for name in extension} if isinstance(extension, x509.SubjectAlternativeName) else set[str]()
     )
-    missing = [name for name in leaf.names if name not in present]
-    surplus = sorted(present - set(leaf.names))
-    parts = [f"lacks {', '.join(missing)}"] if missing else []
-    parts += [f"still names {', '.join(surplus)}"] if surplus else []
+    missing_names = [name for name in leaf.names if name not in present_names]
+    surplus_names = sorted(present_names - set(leaf.names))
+    parts = [f"lacks {', '.join(missing_names)}"] if missing_names else []
+    parts += [f"still names {', '.join(surplus_names)}"] if surplus_names else []
     return " and ".join(parts) or "names are in another order"
 
 

@@ -89,9 +89,9 @@ def file_faults(store: Store, leaf: Leaf) -> list[Reason]:
     parts = canonical.split_bundle(filesystem.read(store.bundle(leaf)) or b"")
     for name, content in parts.items():
         path = store.leaf_file(leaf, name)
-        present = filesystem.read(path)
-        if present != content:
-            reasons.append((Why.MISSING_FILE if present is None else Why.NOT_FROM_PEM)(file=name))
+        present_content = filesystem.read(path)
+        if present_content != content:
+            reasons.append((Why.MISSING_FILE if present_content is None else Why.NOT_FROM_PEM)(file=name))
         elif name == SPLIT_KEY and filesystem.mode_of(path) != filesystem.SECRET:
             reasons.append(wrong_mode(name, filesystem.mode_of(path)))
     return reasons

@@ -68,12 +68,12 @@ def accept_if_covered(project: Project) -> bool:
     if fault is None or fault.kind != OLDER or project.ledger_view.guard.has_unrecorded_crls:
         return False
     lost = project.ledger_view.guard.lost_heads()
-    recorded = project.ledger.counts().revocations
-    expected = lost[-1].revocations if lost else None
-    if expected is None or recorded < expected:
+    recorded_count = project.ledger.counts().revocations
+    expected_count = lost[-1].revocations if lost else None
+    if expected_count is None or recorded_count < expected_count:
         return False
     project.ledger.recovery.record_acceptance(
-        lost, f"recovered: {recorded} revocations are recorded, {expected} were seen", at=project.now
+        lost, f"recovered: {recorded_count} revocations are recorded, {expected_count} were seen", at=project.now
     )
     project.forget_ledger_state()
     return project.ledger_view.fault is None

@@ -57,14 +57,14 @@ def sign(linted: Linted, issuer: Issuer | PrivateKey) -> Signed:
     `issuer` is a root with its key, or only the key of a root that signs itself. Raises PkiError when a check fails.
     """
     what, key = linted.draft.what, issuer.key if isinstance(issuer, Issuer) else issuer
-    signed = _signed(linted.builder, key)
-    if _to_be_signed(signed) != linted.to_be_signed:
+    certificate_or_crl = _signed(linted.builder, key)
+    if _to_be_signed(certificate_or_crl) != linted.to_be_signed:
         raise PkiError(f"{what}: the signed bytes are not those that were linted", "this is a bug: stop the ceremony")
-    issuer_certificate = issuer.certificate if isinstance(issuer, Issuer) else signed
+    issuer_certificate = issuer.certificate if isinstance(issuer, Issuer) else certificate_or_crl
     assert isinstance(issuer_certificate, x509.Certificate)  # for mypy: only a root is signed by its own key alone
-    if faults := check(linted.draft, signed, issuer_certificate):
+    if faults := check(linted.draft, certificate_or_crl, issuer_certificate):
         raise PkiError(f"{what}: {'; '.join(faults)}", "nothing of it was written; stop the ceremony")
-    return signed
+    return certificate_or_crl
 
 
 def check(draft: Draft, signed: Signed, issuer: x509.Certificate) -> list[str]:

@@ -74,19 +74,19 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
     path, target = path_of(context, file), path_of(context, to) if to else home_of(context)
     check_owner(target)
     restoring.check_target(target)
-    sealed = filesystem.read(path)
-    if sealed is None:
+    archive = filesystem.read(path)
+    if archive is None:
         raise PkiError(f"{file}: is not there", "name a file that ./run invoke backup wrote")
     passphrase = passphrase_in(context, passphrase_file) or ask_secretly("passphrase of the backup: ")
     if passphrase is None:
         raise NO_TERMINAL
     with _disk_errors():
-        backup = restoring.Restore.read(sealed, passphrase, file, target, now_of(context))
+        backup = restoring.Restore.read(archive, passphrase, file, target, now_of(context))
         if not yes and (intact := backup.nothing_lost()):
             print(f"{target}: {intact}")
             confirm(f"replace it by the backup of {backup.at}?", f"./run invoke restore {file}")
-        restored = backup.carry_out()
-    _print_restored(Screen(), backup, restored)
+        outcome = backup.carry_out()
+    _print_restored(Screen(), backup, outcome)
     project = Project.open(target, now_of(context))
     if project.roots.missing:
         error = refusal(project.roots.missing, project.inventory, project.store)

@@ -86,9 +86,9 @@ class Delivery:
         Our own records are compared first (`_differences`), because that needs no contact. Where nothing differs, this
         result is cached.
         """
-        unreported = self.engine.unreported(self.host) if self.engine else []
-        if unreported:
-            return unreported  # the task of this host must report what the engine did
+        unreported_reasons = self.engine.unreported(self.host) if self.engine else []
+        if unreported_reasons:
+            return unreported_reasons  # the task of this host must report what the engine did
         if self.hook and self.hook.was_interrupted:
             return [Why.COMMAND_INTERRUPTED()]
         cached = cache.recall(ArtifactId("deploy", self.host), self._cache_key)
@@ -162,12 +162,16 @@ class Delivery:
         if payload is None:
             return [Why.RELEASE_MISSING()], set()
         desired = {file.path: file_record(file) for file in payload.release.files}
-        deployed = {file["path"]: dict(file) for file in receipt.files}
+        deployed_files = {file["path"]: dict(file) for file in receipt.files}
         desired = {path: file for path, file in desired.items() if receipt.held_back.get(path) != file["sha256"]}
-        reasons = [Why.ADDED(what=path) for path in desired if path not in deployed]
-        reasons += [Why.CHANGED(what=path) for path in desired if path in deployed and deployed[path] != desired[path]]
+        reasons = [Why.ADDED(what=path) for path in desired if path not in deployed_files]
+        reasons += [
+            Why.CHANGED(what=path)
+            for path in desired
+            if path in deployed_files and deployed_files[path] != desired[path]
+        ]
         if not self.payloads.has_only_crls(payload):
-            reasons += [Why.SURPLUS(file=path) for path in deployed if path not in desired]
+            reasons += [Why.SURPLUS(file=path) for path in deployed_files if path not in desired]
         return reasons, {str(path), *payload.manifest_paths}
 
     def is_behind(self, cache: Cache) -> bool:

@@ -275,8 +275,8 @@ def _handshake(endpoint: Endpoint, expectation: Expectation, prober: Prober) -> 
         raise NotVerified(f"serves a certificate that does not verify: {error.verify_message}") from None
     except ssl.SSLError as error:
         raise NotVerified(f"refuses the handshake: {error.reason}") from None
-    if wrong := certificate_mismatch(certificate, expectation):
-        raise NotVerified(wrong)
+    if mismatch := certificate_mismatch(certificate, expectation):
+        raise NotVerified(mismatch)
 
 
 def certificate_mismatch(certificate: bytes, expectation: Expectation) -> str:
@@ -362,8 +362,8 @@ def check_identities(
         if status in NO_ENTRY:
             text = f"not verified: the probe and the revoked canary both get {status}"
             return Verification(Verdict.UNDECIDED, text)
-        if admitted := admission(endpoint, prober.as_canary):
-            raise WronglyAdmitted(f"lets the revoked canary {admitted}")
+        if admission_text := admission(endpoint, prober.as_canary):
+            raise WronglyAdmitted(f"lets the revoked canary {admission_text}")
     return VERIFIED if answers or not endpoint.is_proxied else PASSED_ON
 
 
@@ -376,8 +376,8 @@ def _check_identities_of_protocol(
             raise NotVerified(f"refuses our own client certificate: {answer.reply.text}")
         raise NotVerifiable(f"TLS accepts the probe, and the server's own rules refuse it ({answer.reply.text})")
     if expectation.revokes and endpoint.revokes and prober.canary:
-        if admitted := admission(endpoint, prober.as_canary, witness=prober.as_probe):
-            raise WronglyAdmitted(f"lets the revoked canary {admitted}")
+        if admission_text := admission(endpoint, prober.as_canary, witness=prober.as_probe):
+            raise WronglyAdmitted(f"lets the revoked canary {admission_text}")
     elif not answer.reply.is_certain:
         raise NotVerifiable(answer.reply.text)
     return VERIFIED

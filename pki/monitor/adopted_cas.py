@@ -72,9 +72,9 @@ def expiry_of(authorities: Authorities, name: str) -> datetime | None:
 
 def _valid(now: datetime, ledger_view: LedgerView, name: str) -> list[Issued]:
     """Return the certificates of an adopted CA that are neither expired nor revoked, next expiry first."""
-    issued = ledger_view.ledger.certificates(expiring_after=now, issuer=name) if ledger_view.has_ledger else []
+    certificates = ledger_view.ledger.certificates(expiring_after=now, issuer=name) if ledger_view.has_ledger else []
     return sorted(
-        (certificate for certificate in issued if not certificate.revoked),
+        (certificate for certificate in certificates if not certificate.revoked),
         key=lambda certificate: (certificate.not_after, certificate.artifact),
     )
 

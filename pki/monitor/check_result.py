@@ -154,8 +154,8 @@ def group_alike(findings: Iterable[Finding]) -> list[list[Finding]]:
 
 def join_names(names: Sequence[str]) -> str:
     """Return `a, b`, and of many names the first ones and how many more there are."""
-    some = ", ".join(names[:NAMES_SHOWN])
-    return f"{some} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else some
+    first_names = ", ".join(names[:NAMES_SHOWN])
+    return f"{first_names} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else first_names
 
 
 def shared_remedy(group: Sequence[Finding]) -> str:

@@ -142,11 +142,11 @@ class IssuedArtifacts:
     def bundles(self) -> Iterator[Artifact]:
         """Yield the bundles of CA certificates and of CRLs."""
         store, authorities = self.project.store, self.project.authorities
-        live = {name: authorities.live(name) for name in AUTHORITIES}
-        generations = [generation for names in live.values() for generation in names]
+        live_generations = {name: authorities.live(name) for name in AUTHORITIES}
+        generations = [generation for names in live_generations.values() for generation in names]
         # Only a certificate that this run creates is a source. If an existing one were a source too, an authority that
         # can no longer sign would fail its task and block the bundle.
-        uncreated = [generation for generation in generations if authorities.generation(generation) is None]
+        uncreated_generations = [generation for generation in generations if authorities.generation(generation) is None]
         der_files = [f"{generation}.crt" for generation in generations]
         trust_files = partial(trust_bundles.trust_files, store, authorities)
         client_crl_bundle = partial(trust_bundles.client_crl_bundle, store, authorities)
@@ -155,7 +155,7 @@ class IssuedArtifacts:
             targets=tuple(
                 str(store.trust(file)) for file in (*der_files, "roots.pem", "client-ca.pem", "client-chain.pem")
             ),
-            sources=tuple(str(store.authority_file(generation, "cert.pem")) for generation in uncreated),
+            sources=tuple(str(store.authority_file(generation, "cert.pem")) for generation in uncreated_generations),
             make=partial(_write_derived, store, trust_files),
             stale=partial(_derived_stale, store, trust_files),
             doc="trust files: roots, client authorities, every live CA certificate in DER",
@@ -163,7 +163,9 @@ class IssuedArtifacts:
         yield Artifact(
             id=ArtifactId("bundle", "client"),
             targets=(str(store.client_crl_bundle()),),
-            sources=tuple(str(store.crl(name, "pem")) for name in (*live["client"], *live["root"])),
+            sources=tuple(
+                str(store.crl(name, "pem")) for name in (*live_generations["client"], *live_generations["root"])
+            ),
             make=partial(_write_derived, store, client_crl_bundle),
             stale=partial(_derived_stale, store, client_crl_bundle),
             doc="the CRLs of every live client chain in one file, for nginx, HAProxy and Apache",
@@ -175,14 +177,16 @@ class IssuedArtifacts:
         """Return the artifact of the files of an external authority; it has a chain once a ceremony certified it."""
         store, authorities = self.project.store, self.project.authorities
         names = [*authorities.live("root"), *authorities.live(authority)]
-        uncreated = [name for name in names if name in authorities.planned]
+        uncreated_generations = [name for name in names if name in authorities.planned]
         files = partial(trust_bundles.external_files, store, authorities, authority)
-        has_chain = bool(authorities.generations(authority)) or any(name.authority == authority for name in uncreated)
+        has_chain = bool(authorities.generations(authority)) or any(
+            name.authority == authority for name in uncreated_generations
+        )
         targets = (store.external_trust(authority), *([store.external_chain(authority)] if has_chain else []))
         return Artifact(
             id=ArtifactId("bundle", authority),
             targets=tuple(map(str, targets)),
-            sources=tuple(str(store.authority_file(name, "cert.pem")) for name in uncreated),
+            sources=tuple(str(store.authority_file(name, "cert.pem")) for name in uncreated_generations),
             make=partial(_write_derived, store, files),
             stale=partial(_derived_stale, store, files),
             doc=f"files of the external authority {authority}: its chain for its server, and trust in it",
@@ -337,9 +341,9 @@ def _release_stale(desired: DesiredState, name: str) -> list[Reason]:
 def _cleanup(desired: DesiredState, artifacts: Iterable[Artifact]) -> Artifact:
     """Return the artifact that removes every file in build/ that belongs to none of the artifacts."""
     store, artifact_ids = desired.project.store, {artifact.id for artifact in artifacts}
-    undeclared = {*desired.leaves_of_invalid_files, *(leaf.name for leaf in desired.awaiting_ceremony)}
-    leaves = {*desired.leaves, *undeclared}
-    artifact_ids |= {ArtifactId(kind, leaf) for kind in PKCS12_KINDS for leaf in undeclared}
+    undeclared_leaves = {*desired.leaves_of_invalid_files, *(leaf.name for leaf in desired.awaiting_ceremony)}
+    leaves = {*desired.leaves, *undeclared_leaves}
+    artifact_ids |= {ArtifactId(kind, leaf) for kind in PKCS12_KINDS for leaf in undeclared_leaves}
     return Artifact(
         id=ArtifactId("cleanup", "build"),
         targets=(),

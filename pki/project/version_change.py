@@ -87,15 +87,15 @@ def _template_notices(templates: TemplateFolders, before: Mapping[str, str]) -> 
     now = {
         name: digest for name, digest in _template_digests().items() if templates.folder_of(name) != templates.project
     }
-    new = [name for name in now if name not in before] if before else []
-    changed = [name for name in now if name in before and before[name] != now[name]]
+    new_templates = [name for name in now if name not in before] if before else []
+    changed_templates = [name for name in now if name in before and before[name] != now[name]]
     removed = [name for name in before if name not in program_names() and not (templates.project / name).exists()]
     show = str(here("invoke", "templates.list"))
-    if new:
-        without = f"not for this project: templates: {{without: [{', '.join(new)}]}} in pki.yaml"
-        yield Notice("templates", f"the program has {_counted_names(new)} more", without)
-    if changed:
-        yield Notice("templates", f"the program changed {_counted_names(changed)}", show)
+    if new_templates:
+        without = f"not for this project: templates: {{without: [{', '.join(new_templates)}]}} in pki.yaml"
+        yield Notice("templates", f"the program has {_counted_names(new_templates)} more", without)
+    if changed_templates:
+        yield Notice("templates", f"the program changed {_counted_names(changed_templates)}", show)
     if removed:
         yield Notice("templates", f"the program no longer has {_counted_names(removed)}", show)
 

@@ -84,30 +84,32 @@ def decide(
     that is missing in `findings` counts as solved only if its check was made. Otherwise nothing is known about the
     finding, and its record stays.
     """
-    notifications, notified = list[Notification](), dict[str, Notified]()
-    present = _worst_by_key(findings)
-    for key, finding in present.items():
+    notifications, notified_by_key = list[Notification](), dict[str, Notified]()
+    findings_by_key = _worst_by_key(findings)
+    for key, finding in findings_by_key.items():
         last, reminder = history.notified.get(key), _reminder(finding, now)
         if cause := _cause(last, finding, reminder, now):
             notifications.append(Notification(cause, finding))
-            notified[key] = _sent(finding, reminder, last, now)
+            notified_by_key[key] = _sent(finding, reminder, last, now)
         elif last:
-            notified[key] = _unchanged(last, finding, reminder, now)
+            notified_by_key[key] = _unchanged(last, finding, reminder, now)
     worst_first = sorted(history.notified.items(), key=lambda item: -item[1].level)
     for key, last in worst_first:
-        if key in present:
+        if key in findings_by_key:
             continue
         is_unsolved = bool(last.level)
         if is_unsolved and is_checked(key):
             notifications.append(
                 Notification(Cause.SOLVED, Finding(last.subject, Level.OK, last.message, since=last.since))
             )
-            notified[key] = replace(last, level=Level.OK, at=now)
+            notified_by_key[key] = replace(last, level=Level.OK, at=now)
         elif is_unsolved or _within(last.at, now, PAUSE):  # a finding that comes back within PAUSE is not sent again
-            notified[key] = last
+            notified_by_key[key] = last
     is_weekly = not _within(history.weekly_sent, now, WEEK)
-    ordered = tuple(sorted(notifications, key=lambda item: -item.finding.level))
-    return AlertDecision(ordered, is_weekly, ChannelHistory(notified, now if is_weekly else history.weekly_sent))
+    ordered_notifications = tuple(sorted(notifications, key=lambda item: -item.finding.level))
+    return AlertDecision(
+        ordered_notifications, is_weekly, ChannelHistory(notified_by_key, now if is_weekly else history.weekly_sent)
+    )
 
 
 def _worst_by_key(findings: Iterable[Finding]) -> dict[str, Finding]:

@@ -110,8 +110,8 @@ def certificate_expiry(context: CheckContext, leaf: Leaf) -> datetime | None:
     summary = certificates.LeafCertificates(context.project).examine(leaf).summary
     if summary:
         return summary.not_after
-    parsed = read_current_certificate(context.project.store, leaf)
-    return parsed.not_valid_after_utc if parsed else None
+    certificate = read_current_certificate(context.project.store, leaf)
+    return certificate.not_valid_after_utc if certificate else None
 
 
 def read_current_certificate(store: Store, leaf: Leaf) -> x509.Certificate | None:

@@ -54,14 +54,16 @@ def write(project: Project, plan: Plan) -> list[str]:
     if project.cache.recall("calendar", key):
         return []
     data = rendered(entries(project, clients), project.inventory, project.now)
-    present = filesystem.read(path)
-    if present is None or STAMP.sub(b"", present) != STAMP.sub(b"", data):  # all but the time of writing
+    present_content = filesystem.read(path)
+    if present_content is None or STAMP.sub(b"", present_content) != STAMP.sub(
+        b"", data
+    ):  # all but the time of writing
         filesystem.write(path, data)
-        written = [project.store.shown(path)]
+        written_paths = [project.store.shown(path)]
     else:
-        written = []
+        written_paths = []
     project.cache.remember("calendar", key, files, True)
-    return written
+    return written_paths
 
 
 def _cache_key(inventory: Inventory, now: datetime, clients: list[Leaf], sources: list[str]) -> str:

@@ -85,9 +85,9 @@ def _next(
     next_period = issuing_periods[past_periods] if past_periods < len(issuing_periods) else None
     if expiry is not None and issued_at is not None and past_periods:
         present_period = issuing_periods[past_periods - 1]
-        due = _due(leaf, expiry, issued_at, present_period, runs)
-        if due and (next_period is None or due < next_period.at):
-            return due, _expiry(leaf, due, present_period)
+        due_time = _due(leaf, expiry, issued_at, present_period, runs)
+        if due_time and (next_period is None or due_time < next_period.at):
+            return due_time, _expiry(leaf, due_time, present_period)
     if next_period is None:
         return None
     at = runs.at(next_period.at)
