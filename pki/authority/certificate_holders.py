@@ -24,7 +24,7 @@ class Move(NamedTuple):
     not_after: datetime
 
 
-def valid(revocations: Revocations) -> Iterator[Issued]:
+def valid_certificates(revocations: Revocations) -> Iterator[Issued]:
     """Yield the leaf certificates of this project that are neither expired nor revoked."""
     for certificate in revocations.unexpired():
         if certificate.artifact.kind == "cert" and not certificate.revoked:
@@ -35,7 +35,7 @@ def holders(revocations: Revocations) -> frozenset[tuple[str, Key]]:
     """Return each leaf that has a valid certificate, with each name in it that must be unique."""
     return frozenset(
         (certificate.artifact.name, comparison_key(certificate.profile, name))
-        for certificate in valid(revocations)
+        for certificate in valid_certificates(revocations)
         for name in _unique_names(certificate)
     )
 
@@ -77,7 +77,7 @@ def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
 def _moves(revocations: Revocations, leaves: Mapping[str, Leaf], changed: Collection[Leaf]) -> Iterator[Move]:
     """Yield a move for each name of a changed leaf that only certificates of other leaves have, which gave it up."""
     holders_by_name: dict[Key, dict[str, datetime]] = {}  # for each name, the expiry by leaf
-    for certificate in valid(revocations):
+    for certificate in valid_certificates(revocations):
         for name in _unique_names(certificate):
             expiries = holders_by_name.setdefault(comparison_key(certificate.profile, name), {})
             expiries[certificate.artifact.name] = certificate.not_after

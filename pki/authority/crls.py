@@ -59,7 +59,7 @@ class Crls:
         der, text = (filesystem.read(self.project.store.crl(generation, form)) for form in ("crl", "pem"))
         if der is None or text is None:
             return [Why.NOT_CREATED()]
-        crl = self.signed(generation, der)
+        crl = self.read_signed(generation, der)
         if issuer is None or crl is None or crl.next_update_utc is None:
             return [Why.CRL_DAMAGED(generation=generation)]
         if cached_dates is None and text != encode_pem("X509 CRL", der):
@@ -122,15 +122,15 @@ class Crls:
         has_expired = ca is not None and ca.not_after < self.project.now
         return [] if has_expired else self.stale_reasons(name)
 
-    def published(self, generation: str, *, ignore_cache: bool = False) -> x509.CertificateRevocationList | None:
+    def published_crl(self, generation: str, *, ignore_cache: bool = False) -> x509.CertificateRevocationList | None:
         """Return the published CRL of a generation; None if there is none, or if the generation did not sign it.
 
         `ignore_cache` is the parameter of `signed`.
         """
         der = filesystem.read(self.project.store.crl(generation))
-        return self.signed(generation, der, ignore_cache=ignore_cache) if der else None
+        return self.read_signed(generation, der, ignore_cache=ignore_cache) if der else None
 
-    def signed(
+    def read_signed(
         self, generation: str, der: bytes, *, ignore_cache: bool = False
     ) -> x509.CertificateRevocationList | None:
         """Return the CRL `der`, the content of the published file of a generation, if that generation signed it.
@@ -151,9 +151,9 @@ class Crls:
         run.mark_verified(digest)
         return crl
 
-    def unrecorded(self, generation: str) -> frozenset[int]:
+    def unrecorded_serials(self, generation: str) -> frozenset[int]:
         """Return the serial numbers that the published CRL of a generation lists and the ledger does not record as revoked."""
-        crl = self.published(generation)
+        crl = self.published_crl(generation)
         listed_serials = frozenset(entry.serial_number for entry in crl) if crl is not None else frozenset[int]()
         if not listed_serials or not self.project.ledger_view.has_ledger:
             return listed_serials
@@ -183,7 +183,7 @@ class Crls:
         """
         presigned_crls = self.project.authorities.presigned_crls(root)
         if self.project.authorities.has_lost_crls(root):
-            published = self.published(root)
+            published = self.published_crl(root)
             if published is not None and published.next_update_utc is not None:
                 serials = frozenset(entry.serial_number for entry in published)
                 published_crl = PresignedCrl(crl_number(published), published, serials)
@@ -200,7 +200,7 @@ class Crls:
         if self.project.ledger_view.has_ledger:
             recorded_entries = self.project.ledger.revoked_entries(root, expiring_after=presigned_crl.this_update)
         # in the order of the ledger, each serial number once
-        serials = dict.fromkeys([*(entry.serial for entry in recorded_entries), *sorted(self.unrecorded(root))])
+        serials = dict.fromkeys([*(entry.serial for entry in recorded_entries), *sorted(self.unrecorded_serials(root))])
         return [f"{serial:x}" for serial in serials if serial not in presigned_crl.serials]
 
     def stale_root_reasons(self, root: str) -> list[Reason]:
@@ -215,7 +215,7 @@ class Crls:
         if published_der != presigned_crl.public_bytes(serialization.Encoding.DER):
             return [Why.NOT_CREATED() if published_der is None else Why.OTHER_PRESIGNED()]
         if ledger_view.has_ledger and not ledger_view.was_unchanged_at_start:
-            unrecorded_reasons = self._unrecorded_reasons(root, self.unrecorded(root))
+            unrecorded_reasons = self._unrecorded_reasons(root, self.unrecorded_serials(root))
             if unrecorded_reasons:
                 return unrecorded_reasons
         if filesystem.read(self.project.store.crl(root, "pem")) != encode_pem("X509 CRL", published_der):
@@ -284,7 +284,7 @@ class Crls:
         if not self.project.inventory.authorities.is_adopted(generation):
             last_crl = ledger.last_crl(generation, this_update_until=now)
         last_this_update = last_crl.this_update if last_crl else EPOCH
-        present_crl = self.published(generation) or ()
+        present_crl = self.published_crl(generation) or ()
         # an entry from the future is left out here: it gets a new date below
         present_entries = {entry.serial_number: entry for entry in present_crl if entry.revocation_date_utc <= now}
         revoked_serials = ledger.revoked_serials(expiring_after=last_this_update, issuer=generation)
@@ -298,7 +298,7 @@ class Crls:
 
         A revocation is never undone.
         """
-        reasons = self._unrecorded_reasons(generation, self.unrecorded(generation))
+        reasons = self._unrecorded_reasons(generation, self.unrecorded_serials(generation))
         if reasons:
             path = self.project.store.crl(generation)
             published_crl = x509.load_der_x509_crl(filesystem.read(path) or b"")

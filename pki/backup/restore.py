@@ -37,7 +37,7 @@ LEDGER = "ca/ledger.db"
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
+class RestoreResult:
     """The result of a restore: the paths that were placed, `left` although they differ, and moved to the folder `aside`.
 
     `recovered` are the serial numbers of revocations from older ledgers that were in the way. `unread` has an error for
@@ -178,7 +178,7 @@ class Restore:
 
     # -- restoring --
 
-    def carry_out(self) -> Restored:
+    def carry_out(self) -> RestoreResult:
         """Restore the project into `target`. Files in its way are moved aside; other files stay.
 
         Raises PkiError, with everything unchanged, if something cannot be written. It can be repeated after it was killed.
@@ -207,7 +207,7 @@ class Restore:
             placement.carry_out()
         left_paths = [path for path in self.archive.files if not _is_below(path, placed_paths)]
         differ = [path for path in left_paths if _read(self.target / path) != self.archive.files[path].data]
-        return Restored(placed_paths, differ, moved_paths, aside, recovered, unread)
+        return RestoreResult(placed_paths, differ, moved_paths, aside, recovered, unread)
 
     def _files(self, placed: list[str]) -> dict[str, tuple[bytes, int]]:
         """Return the files to place, with their modes, and a record of the last backup that names this backup."""

@@ -12,7 +12,7 @@ from invoke.exceptions import Exit
 from pki.backup import lost_ledger
 from pki.backup import restore as restoring
 from pki.backup import write_backup as backing_up
-from pki.backup.restore import Restore, Restored
+from pki.backup.restore import Restore, RestoreResult
 from pki.backup.write_backup import LEDGER_COPY
 from pki.cli.decorator import command_with, home_of, now_of, passphrase_in, path_of, project_of
 from pki.cli.prompt import confirm
@@ -104,7 +104,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
     )
 
 
-def _print_restored(screen: Screen, backup: Restore, restored: Restored) -> None:
+def _print_restored(screen: Screen, backup: Restore, restored: RestoreResult) -> None:
     screen.done("restored", "project", f"{backup.target}: {', '.join(restored.placed)}, as of {backup.at}")
     if restored.moved:
         screen.line(f"  moved to {restored.aside}: {', '.join(restored.moved)}")

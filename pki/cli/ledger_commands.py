@@ -15,7 +15,7 @@ from invoke.exceptions import Exit
 
 from pki.authority import recover_revocations
 from pki.backup import lost_ledger, restore
-from pki.backup.lost_ledger import Accepted
+from pki.backup.lost_ledger import AcceptedLoss
 from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import (
     command,
@@ -281,7 +281,7 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
         _print_accepted(screen, accepted, recorded)
 
 
-def _print_accepted(screen: Screen, accepted: Accepted, recorded: Sequence[_Recorded]) -> None:
+def _print_accepted(screen: Screen, accepted: AcceptedLoss, recorded: Sequence[_Recorded]) -> None:
     if accepted.authorities:
         screen.done("recorded", "ledger", f"the certificates of {', '.join(accepted.authorities)}")
     if accepted.revocations:

@@ -66,7 +66,7 @@ def _unlisted(project: Project, revoked: Sequence[Issued]) -> Iterator[ArtifactI
             expected_serials.setdefault(certificate.issuer, set()).add(certificate.serial)
     for issuer, serials in sorted(expected_serials.items()):
         try:
-            crl = crls.Crls(project).published(issuer, ignore_cache=True)
+            crl = crls.Crls(project).published_crl(issuer, ignore_cache=True)
             if crl is None or not all(map(crl.get_revoked_certificate_by_serial_number, serials)):
                 yield ArtifactId("crl", issuer)
         except (PkiError, ValueError):

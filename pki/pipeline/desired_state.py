@@ -314,7 +314,7 @@ class DesiredState:
         return self.library.templates.render_text(text, self.context(host))
 
     def _sources_of(self, files: tuple[ManagedFile, ...], *, has_clients: bool) -> _CommonSources:
-        """Return the sources of all hosts for which exactly these managed files are."""
+        """Return the sources of all hosts that have exactly these managed files."""
         artifacts = {artifact for file in files for artifact in file.artifacts}
         reads = frozenset[str]().union(*(file.reads for file in files))
         if any(name.startswith("authority") for name in reads):

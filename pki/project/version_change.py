@@ -15,7 +15,7 @@ from pki.common.template_folders import PROGRAM_TEMPLATES, TemplateFolders, prog
 from pki.config import defaults, loader
 from pki.config.model import Inventory
 from pki.project.layout import Store
-from pki.project.project_templates import keeps_templates, unrecorded
+from pki.project.project_templates import keeps_templates, unrecorded_templates
 
 MOST_NAMES = 3  # of templates in one notice
 UPGRADING = "read Upgrading in CHANGELOG.md, then: ./run doit"
@@ -30,7 +30,7 @@ def begin(store: Store) -> None:
 def is_recorded(inventory: Inventory, store: Store) -> bool:
     """Return whether this format is recorded. From then on, a template that is gone does not count as missing."""
     state = state_format.read(store.ca)
-    return state is not None and state.format >= state_format.FORMAT and not unrecorded(inventory, store)
+    return state is not None and state.format >= state_format.FORMAT and not unrecorded_templates(inventory, store)
 
 
 def record(inventory: Inventory, store: Store) -> bool:
@@ -69,7 +69,7 @@ def notices(inventory: Inventory, store: Store, templates: TemplateFolders) -> I
     elif state is None and keeps_templates(store):
         text = f"the last run was by a version before 0.2.0, this is {__version__}; what is to do may follow from that"
         yield Notice("doit-pki", text, UPGRADING)
-    if names := unrecorded(inventory, store):
+    if names := unrecorded_templates(inventory, store):
         text = f"the project lacks {_counted_names(names)} of the program, and keeps its own: doit lists them as templates.without"
         yield Notice("pki.yaml", text, str(here("invoke", "templates.list")))
 

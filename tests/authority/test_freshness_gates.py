@@ -102,9 +102,9 @@ def test_a_crl_that_was_found_sound_is_judged_again_by_whoever_believes_nothing(
     stranger = Issuer(project.authorities.generation("client-1").certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
     good, bad = (crl_by(project, "client-1", by).public_bytes(Encoding.DER) for by in (None, stranger))
     for ignore_cache in (False, True):
-        assert crls.Crls(project).signed("client-1", good, ignore_cache=ignore_cache) is not None
-    assert crls.Crls(project).signed("client-1", bad, ignore_cache=True) is None
-    assert crls.Crls(project).signed("client-7", good) is None
+        assert crls.Crls(project).read_signed("client-1", good, ignore_cache=ignore_cache) is not None
+    assert crls.Crls(project).read_signed("client-1", bad, ignore_cache=True) is None
+    assert crls.Crls(project).read_signed("client-7", good) is None
 
 
 @pytest.mark.parametrize(
@@ -136,9 +136,9 @@ def test_a_crl_that_lacks_a_revocation_is_made_again(project: Project, monkeypat
     assert judged(project, "client-1", both) == []
     with changed(project.store.crl("client-1")):
         project.store.crl("client-1").write_bytes(both.public_bytes(Encoding.DER))
-        assert crls.Crls(project).unrecorded("client-1") == frozenset()
+        assert crls.Crls(project).unrecorded_serials("client-1") == frozenset()
         monkeypatch.setattr(type(project.ledger), "revoked_serials", lambda *_, **__: frozenset({5}))
-        assert crls.Crls(project).unrecorded("client-1") == {6}
+        assert crls.Crls(project).unrecorded_serials("client-1") == {6}
 
 
 def test_how_many_revocations_are_missing_reads_well(project: Project) -> None:

@@ -25,7 +25,9 @@ def compare(
 
     `recorded_serials` are the serial numbers that the ledger records as revoked.
     """
-    revocations = {serial: revocation for crl in sorted(crls, key=_this_update) for serial, revocation in listed(crl)}
+    revocations = {
+        serial: revocation for crl in sorted(crls, key=_this_update) for serial, revocation in listed_revocations(crl)
+    }
     # the index wins over the CRLs, because the CA's next CRL would be made from the index
     revocations |= {row.serial: row.revocation for row in rows if row.revocation}
     certificates = {certificate.serial: certificate for certificate in issued}
@@ -46,7 +48,7 @@ def compare(
     ]
 
 
-def listed(crl: x509.CertificateRevocationList) -> Iterator[tuple[int, ImportedRevocation]]:
+def listed_revocations(crl: x509.CertificateRevocationList) -> Iterator[tuple[int, ImportedRevocation]]:
     """Yield serial number and revocation of each entry of a CRL."""
     for entry in crl:
         reason = entry_reason(entry)

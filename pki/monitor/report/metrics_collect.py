@@ -58,7 +58,7 @@ def _dates(store: Store, cache: Cache, leaf: Leaf) -> tuple[float, float] | None
     return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
-def others(checked: CheckedProject) -> Samples:
+def samples_of_project(checked: CheckedProject) -> Samples:
     """Return all other samples; a metric whose source cannot be read is left out, and a check reports why."""
     samples: Samples = {}
     for collect in COLLECTORS:

@@ -45,7 +45,7 @@ def collect(context: CheckedProject) -> Blocks:
     home = context.project.store.home
     key = digest_of(METRICS, str(home), samples)
     text = cache.cached("metrics certificates", key, [], lambda: render(home, samples))
-    return blocks(text) | blocks(render(home, metrics_collect.others(context)))
+    return blocks(text) | blocks(render(home, metrics_collect.samples_of_project(context)))
 
 
 def write(

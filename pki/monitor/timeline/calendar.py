@@ -53,7 +53,7 @@ def write(project: Project, plan: Plan) -> list[str]:
     key, files = _cache_key(project.inventory, project.now, clients, sources), [*sources, str(path)]
     if project.cache.recall("calendar", key):
         return []
-    data = rendered(entries(project, clients), project.inventory, project.now)
+    data = render(entries(project, clients), project.inventory, project.now)
     present_content = filesystem.read(path)
     if present_content is None or STAMP.sub(b"", present_content) != STAMP.sub(
         b"", data
@@ -188,7 +188,7 @@ def _install(leaf: Leaf, at: datetime, end: datetime, previous_expiry: datetime 
 # -- RFC 5545 ---------------------------------------------------------------------------------------------------------
 
 
-def rendered(calendar_entries: Iterable[CalendarEntry], inventory: Inventory, now: datetime) -> bytes:
+def render(calendar_entries: Iterable[CalendarEntry], inventory: Inventory, now: datetime) -> bytes:
     """Return the calendar file: lines end with CRLF and are folded after 75 bytes (RFC 5545 §3.1)."""
     config = inventory
     lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//doit-pki//pki.ics//EN", "CALSCALE:GREGORIAN"]
