@@ -24,7 +24,7 @@ def planned_generations(authorities: Authorities) -> tuple[GenerationName, ...]:
     Artifacts that depend on these generations are planned in the same run.
     """
     ceremony_needs = needs.find_requirements(authorities)
-    if all(need.is_for_new_names for need in ceremony_needs):
+    if all(requirement.is_for_new_names for requirement in ceremony_needs):
         return ()  # the user requests a ceremony that only permits more names, also in a sandbox
     return tuple(needs.new_generations(ceremony_needs))
 
@@ -118,7 +118,7 @@ class AuthorityArtifacts:
     def _no_generations_reason(self) -> Reason:
         """Return why the first ceremony of a sandbox creates all authorities."""
         return Why.NO_GENERATIONS(
-            names=", ".join(need.what for need in needs.find_requirements(self.project.authorities))
+            names=", ".join(requirement.what for requirement in needs.find_requirements(self.project.authorities))
         )
 
     def _authority_stale(self, name: str) -> list[Reason]:
@@ -157,9 +157,9 @@ class AuthorityArtifacts:
             return [Why.CEREMONY_INTERRUPTED()]
         names = self._of_artifact(name)
         ceremony_reasons = [
-            Why.CEREMONY_DUE(why=need.why, what=need.what)
-            for need in needs.find_requirements(self.project.authorities)
-            if need.authority in names and not need.is_for_new_names
+            Why.CEREMONY_DUE(why=requirement.why, what=requirement.what)
+            for requirement in needs.find_requirements(self.project.authorities)
+            if requirement.authority in names and not requirement.is_for_new_names
         ]
         return ca_state.stale_reasons(self.project.now, self.project.authorities, name) or ceremony_reasons
 

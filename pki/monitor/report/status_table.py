@@ -218,11 +218,11 @@ class StatusTable:
 
     def _requirement_rows(self) -> Iterator[TableRow]:
         """Yield what existing authorities need from a ceremony, and by when."""
-        for need in needs.find_requirements(self.project.authorities):
-            if not self.project.store.generations(need.authority):
+        for requirement in needs.find_requirements(self.project.authorities):
+            if not self.project.store.generations(requirement.authority):
                 continue  # _authority_rows shows that the authority is missing
-            left = self._left(need.by) if need.by > self.project.now else "0"
-            yield TableRow(need.artifact, "due", left, need.why, self._ceremony())
+            left = self._left(requirement.by) if requirement.by > self.project.now else "0"
+            yield TableRow(requirement.artifact, "due", left, requirement.why, self._ceremony())
 
     def _crl_row(self, artifact: Artifact, size: str) -> TableRow:
         generation = artifact.id.name
