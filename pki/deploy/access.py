@@ -18,6 +18,7 @@ from pki.deploy.tls_client import (
     NotVerified,
     Unreached,
     client_context,
+    error_text,
     is_refusal,
     request,
 )
@@ -52,7 +53,7 @@ def open_session(endpoint: Endpoint, roots: Path, identity: Path) -> ResumableSe
         except NotVerified as error:
             raise Unreached(str(error)) from None
         except OSError as error:
-            raise Unreached(f"could not be reached: {error}") from None
+            raise Unreached(f"could not be reached: {error_text(error)}") from None
         tickets += [(context, ticket)] if ticket else []
     return ResumableSession(tuple(tickets)) if tickets else None
 
@@ -116,10 +117,10 @@ def _entry(
         except NotVerified as error:
             failure = str(error)
         except TimeoutError as error:  # another try would take as long
-            raise Unreached(f"could not be reached: {error}") from None
+            raise Unreached(f"could not be reached: {error_text(error)}") from None
         except OSError as error:
             closed_count += isinstance(error, CLOSED)
-            failure = f"could not be reached: {error}"
+            failure = f"could not be reached: {error_text(error)}"
         else:
             return _judged(endpoint, answer), answer.session
     if closed_count == TRIES and endpoint.speaks != "https" and witness and _is_answered(endpoint, witness):
