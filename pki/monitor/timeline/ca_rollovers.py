@@ -120,9 +120,9 @@ class CaRollovers:
         """Add the pre-signed CRLs that doit publishes from one ceremony to the next."""
         for root in self.hierarchy.generations("root"):
             crls = self.hierarchy.presigned_crls(root)
-            current = [crl for crl in crls if crl.this_update <= since < crl.next_update]
+            current_crls = [crl for crl in crls if crl.this_update <= since < crl.next_update]
             later_crls = [crl for crl in crls if since < crl.this_update and self.runs.at(crl.this_update) < before]
-            for presigned_crl in [*current[-1:], *later_crls]:
+            for presigned_crl in [*current_crls[-1:], *later_crls]:
                 at = max(since, self.runs.at(presigned_crl.this_update))
                 self.presigned_crls.append(
                     PlannedPublication(root, at, presigned_crl.next_update, presigned_crl.number)

@@ -168,14 +168,14 @@ def _installs(
     from pki.monitor.timeline.renewals import renewals  # noqa: PLC0415 - as above
 
     for leaf in clients:
-        current = leaf_certificates.usable_certificate(leaf)
-        planned = renewals(leaf, current, rollovers.issuing_periods[leaf.authority], rollovers.runs, now + SOON)
-        previous_expiry = current.not_after if current else None
+        certificate = leaf_certificates.usable_certificate(leaf)
+        planned = renewals(leaf, certificate, rollovers.issuing_periods[leaf.authority], rollovers.runs, now + SOON)
+        previous_expiry = certificate.not_after if certificate else None
         for at, end in planned.issued:
             yield _install(leaf, at, end, previous_expiry)
             previous_expiry = end
-        if current and now < current.not_before + leaf.renew_before:
-            yield _install(leaf, current.not_before, current.not_after, None)
+        if certificate and now < certificate.not_before + leaf.renew_before:
+            yield _install(leaf, certificate.not_before, certificate.not_after, None)
 
 
 def _install(leaf: Leaf, at: datetime, end: datetime, previous_expiry: datetime | None) -> CalendarEntry:

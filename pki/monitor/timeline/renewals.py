@@ -31,13 +31,12 @@ class IssuingPeriod:
 
 @dataclass(frozen=True, slots=True)
 class Renewals:
-    """When a leaf is issued, and until when each certificate is valid. `current` is the present certificate.
+    """When a leaf is issued, and until when each certificate is valid.
 
     `short` are the certificates that are valid for less than the lifetime of the profile. `gaps` are the times without a
     valid certificate.
     """
 
-    current: CertificateSummary | None
     issued: tuple[tuple[datetime, datetime], ...]
     short: tuple[tuple[datetime, datetime], ...]
     gaps: tuple[tuple[datetime, datetime | None], ...]
@@ -45,29 +44,29 @@ class Renewals:
 
 def renewals(
     leaf: Leaf,
-    current: CertificateSummary | None,
+    certificate: CertificateSummary | None,
     issuing_periods: Sequence[IssuingPeriod],
     runs: Runs,
     until: datetime,
 ) -> Renewals:
-    """Return the renewals of a leaf up to `until`; `current` is its valid certificate, or None."""
+    """Return the renewals of a leaf up to `until`; `certificate` is its valid certificate, or None."""
     issued: list[tuple[datetime, datetime]] = []
-    expiry = current.not_after if current else None
+    expiry = certificate.not_after if certificate else None
     # A present certificate counts as issued just before now, so that only what follows now is planned.
-    issued_at = runs.now - SECOND if current else None
+    issued_at = runs.now - SECOND if certificate else None
     while (following := _next(leaf, expiry, issued_at, issuing_periods, runs)) and following[0] <= until:
         issued.append(following)
         issued_at, expiry = following
-    validities = [(runs.now, current.not_after), *issued] if current else issued
+    validities = [(runs.now, certificate.not_after), *issued] if certificate else issued
     short = [(at, expiry) for at, expiry in issued if expiry < _full_expiry(leaf, at)]
     gaps: list[tuple[datetime, datetime | None]] = [
         (expiry, at) for (_, expiry), (at, _) in pairwise(validities) if expiry < at
     ]
     gaps += [(expiry, None) for _, expiry in validities[-1:] if expiry < until]
     # Without a certificate, the gap begins at the next run: before it, nothing could be issued.
-    if not current and (not issued or issued[0][0] > runs.first):
+    if not certificate and (not issued or issued[0][0] > runs.first):
         gaps.insert(0, (runs.first, issued[0][0] if issued else None))
-    return Renewals(current, tuple(issued), tuple(short), tuple(gaps))
+    return Renewals(tuple(issued), tuple(short), tuple(gaps))
 
 
 def _next(
