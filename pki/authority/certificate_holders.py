@@ -55,7 +55,7 @@ def certificates_of_client(issued: Collection[Issued], common_name: str) -> list
 def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
     """Return the names that the next run moves from one leaf to another."""
     # a leaf whose certificate is as pki.yaml declares it gets no name from another leaf
-    uncached_leaves = (leaf for leaf in leaves.values() if project.cache.recalled(leaf.artifact) is None)
+    uncached_leaves = (leaf for leaf in leaves.values() if project.cache.checked_in_this_run(leaf.artifact) is None)
     changed_leaves = [leaf for leaf in uncached_leaves if not LeafCertificates(project).is_cached(leaf)]
     if not changed_leaves or not project.ledger_view.has_ledger:
         return []

@@ -48,7 +48,7 @@ from pki.config.identifiers import ArtifactId
 from pki.deploy import crl_files
 from pki.deploy.delivery import Delivery
 from pki.deploy.installed_crls import InstalledCrl
-from pki.ledger.types import RESTORE_FILE, Issued, Recovered
+from pki.ledger.types import RESTORE_FILE, Issued, RecoveredRevocations
 from pki.monitor.report.run import Run
 from pki.pipeline import plan
 from pki.project.project import Project
@@ -339,7 +339,7 @@ class _Recorded:
     """What was recorded from the CRLs of one source; `foreign` are CRLs that no authority of this project signed."""
 
     source: str
-    recovered: tuple[Recovered, ...]
+    recovered: tuple[RecoveredRevocations, ...]
     foreign: tuple[str, ...]
 
     @property

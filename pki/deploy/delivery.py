@@ -177,7 +177,7 @@ class Delivery:
     def is_behind(self, cache: Cache) -> bool:
         """Return whether the host lacks something, by our own records: it waits for its window or the next run."""
         name = ArtifactId("deploy", self.host)
-        is_cached = cache.recalled(name) is not None or cache.recall(name, self._cache_key) is not None
+        is_cached = cache.checked_in_this_run(name) is not None or cache.recall(name, self._cache_key) is not None
         return not is_cached and bool(self._differences()[0])
 
     # -- when the host may be changed --

@@ -268,7 +268,8 @@ class HostChange:
     def replaceable_crls(self, sent: Iterable[InstalledCrl]) -> list[str]:
         """Return the SHA-256 of all CRL files that this release may replace: its own, and older ones among `sent`."""
         digests = [file.sha256 for file in self.payload.release.files if file.crl]
-        return sorted({*digests, *installed_crls.replaceable(self.payload, sent, self.destination.trust, self._now)})
+        sent_digests = installed_crls.replaceable_digests(self.payload, sent, self.destination.trust, self._now)
+        return sorted({*digests, *sent_digests})
 
     @property
     def is_already_deployed(self) -> bool:

@@ -14,7 +14,7 @@ from pki.ledger.database import DatabaseUser
 from pki.ledger.listed_serials import last_number, listed_serials
 from pki.ledger.rows import Record, as_hex, certificate_row, crl_row, decision_row, instant, revocation_row
 from pki.ledger.tables import certificates, revocations
-from pki.ledger.types import ACCEPTED, Head, Recovered, Revocation
+from pki.ledger.types import ACCEPTED, Head, RecoveredRevocations, Revocation
 from pki.x509.revocation import CrlEntry, crl_entry, crl_number
 
 
@@ -41,7 +41,7 @@ class SqlRecovery(DatabaseUser):
 
     def record_crl(
         self, crl: x509.CertificateRevocationList, *, issuer: str, default_expiry: datetime, source: str, at: datetime
-    ) -> Recovered:
+    ) -> RecoveredRevocations:
         """Record the revocations of a CRL of the project that the ledger lacks, and the CRL if its number is the highest.
 
         Everything is in one transaction. `default_expiry` is recorded for a certificate that the ledger does not know.
@@ -58,7 +58,7 @@ class SqlRecovery(DatabaseUser):
                 row = crl_row(crl, issuer, f"recovered from {source}", listed_serials(db, issuer))
                 records.append(("crl", f"{ArtifactId('crl', issuer)}, recovered from {source}", row))
         self._append(records, at)
-        return Recovered(GenerationName.parse(issuer), number, missing_serials, is_newest)
+        return RecoveredRevocations(GenerationName.parse(issuer), number, missing_serials, is_newest)
 
     def record_entries(
         self, entries: Collection[CrlEntry], *, issuer: str, default_expiry: datetime, source: str, at: datetime

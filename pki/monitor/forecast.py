@@ -200,9 +200,9 @@ def _changed_lifetimes(authorities: Authorities, leaf_certificates: LeafCertific
 def _dates(leaf_certificates: LeafCertificates, leaf: Leaf) -> tuple[datetime, datetime] | None:
     """Return the dates of the certificate of a leaf, or None if it is not up to date; checks it if this run has not."""
     cache = leaf_certificates.project.cache
-    if cache.recalled(leaf.artifact) is None:
+    if cache.checked_in_this_run(leaf.artifact) is None:
         leaf_certificates.stale_reasons(leaf)  # fills the cache if the certificate is up to date
-    dates = cache.recalled(leaf.artifact)
+    dates = cache.checked_in_this_run(leaf.artifact)
     return (datetime.fromtimestamp(dates[0], UTC), datetime.fromtimestamp(dates[1], UTC)) if dates else None
 
 

@@ -173,9 +173,9 @@ class Reporter:
         """
         self._project().ledger_view.close()
 
-    def forget(self, name: str) -> None:
+    def discard_cached(self, name: str) -> None:
         """Drop what this process cached about an artifact, because a worker process has changed it."""
-        self._project().cache.forget(name)
+        self._project().cache.remove(name)
 
     def join_current_run(self) -> bool:
         """Return, in a worker process, whether the run that started it still goes on."""

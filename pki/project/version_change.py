@@ -77,7 +77,7 @@ def notices(inventory: Inventory, store: Store, templates: TemplateFolders) -> I
 def _default_notices(store: Store, before: Mapping[str, str]) -> Iterator[Notice]:
     path = store.home / "pki.yaml"
     tree = loader.load_with_tree(path, loader.read(path))[1] if before else {}
-    for key, earlier, default in defaults.changed(before, tree) if before else ():
+    for key, earlier, default in defaults.changed_defaults(before, tree) if before else ():
         text = f"the default is {default} now, and was {earlier}"
         yield Notice(f"pki.yaml {key}", text, f"to keep it, write {key}: {earlier}")
 

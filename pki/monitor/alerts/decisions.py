@@ -21,7 +21,7 @@ WEEK = timedelta(days=7) - timedelta(hours=4)  # shorter than a week, for the sa
 
 
 @dataclass(frozen=True, slots=True)
-class Notified:
+class NotifiedFinding:
     """The last message about one finding.
 
     `level` is OK once the finding was solved. `reminder` is the smallest of REMINDERS that its deadline had reached, None
@@ -57,7 +57,7 @@ class Notification:
 class ChannelHistory:
     """What was sent through a channel: the last message about each finding (by its key), and the last weekly message."""
 
-    notified: Mapping[str, Notified] = field(default_factory=dict)
+    notified: Mapping[str, NotifiedFinding] = field(default_factory=dict)
     weekly_sent: datetime | None = None
 
 
@@ -84,7 +84,7 @@ def decide(
     that is missing in `findings` counts as solved only if its check was made. Otherwise nothing is known about the
     finding, and its record stays.
     """
-    notifications, notified_by_key = list[Notification](), dict[str, Notified]()
+    notifications, notified_by_key = list[Notification](), dict[str, NotifiedFinding]()
     findings_by_key = _worst_by_key(findings)
     for key, finding in findings_by_key.items():
         last, reminder = history.notified.get(key), _reminder(finding, now)
@@ -129,7 +129,7 @@ def _reminder(finding: Finding, now: datetime) -> int | None:
     return min((days for days in REMINDERS if days_left <= days), default=None)
 
 
-def _cause(last: Notified | None, finding: Finding, reminder: int | None, now: datetime) -> Cause | None:
+def _cause(last: NotifiedFinding | None, finding: Finding, reminder: int | None, now: datetime) -> Cause | None:
     """Return why a finding is sent now; None if it is not sent. `last` is the last message about the finding."""
     if last is None:
         return Cause.NEW
@@ -141,15 +141,15 @@ def _cause(last: Notified | None, finding: Finding, reminder: int | None, now: d
     return Cause.NEARER if is_nearer else None
 
 
-def _sent(finding: Finding, reminder: int | None, last: Notified | None, now: datetime) -> Notified:
+def _sent(finding: Finding, reminder: int | None, last: NotifiedFinding | None, now: datetime) -> NotifiedFinding:
     """Return the record of a finding that is sent now."""
     was_unsolved = last is not None and bool(last.level)
     since = last.since if last is not None and was_unsolved else (finding.since or now)
     level = Level.OK if finding.is_over else finding.level  # an event that is over is sent once, and never as solved
-    return Notified(level, now, reminder, since, finding.subject, finding.message)
+    return NotifiedFinding(level, now, reminder, since, finding.subject, finding.message)
 
 
-def _unchanged(last: Notified, finding: Finding, reminder: int | None, now: datetime) -> Notified:
+def _unchanged(last: NotifiedFinding, finding: Finding, reminder: int | None, now: datetime) -> NotifiedFinding:
     """Return the record of a finding that is not sent now.
 
     Within PAUSE after a message, the record keeps the level that was sent, so that a finding whose level falls and rises

@@ -215,7 +215,7 @@ def _expiry(context: CheckContext, name: str) -> datetime | None:
         return (
             None if present_crl is None else present_crl.next_update_utc
         )  # `if present` is False for a CRL without entries
-    if cached_dates := context.project.cache.recalled(ArtifactId("crl", name)):
+    if cached_dates := context.project.cache.checked_in_this_run(ArtifactId("crl", name)):
         _, not_after = cached_dates[:2]  # of the CRL that was up to date, in seconds since 1970
         return datetime.fromtimestamp(not_after, UTC)
     crl = read_published_crl(context.project.store, name)

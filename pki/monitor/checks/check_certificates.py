@@ -33,12 +33,12 @@ def check_leaves(context: CheckContext) -> Iterator[Finding]:
     next_expiry = valid = 0
     for name, leaf in context.plan.leaves.items():
         artifact = ArtifactId("cert", name)
-        dates = project.cache.recalled(artifact)
+        dates = project.cache.checked_in_this_run(artifact)
         is_renewal_due = dates is not None and dates[1] - leaf.renew_before.total_seconds() <= now
         if dates is None or artifact in not_made or is_renewal_due:
             findings = list(_leaf(context, artifact, leaf))
             yield from findings
-            dates = project.cache.recalled(artifact)
+            dates = project.cache.checked_in_this_run(artifact)
             is_unexplained = not (dates or findings) and (context.thorough or run.covers(artifact))
             if is_unexplained and artifact not in project.revocations.replacement_stopped:
                 yield _uncounted(context, artifact, leaf)

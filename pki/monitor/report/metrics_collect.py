@@ -49,7 +49,7 @@ def certificates(checked: CheckedProject) -> Samples:
 
 def _dates(store: Store, cache: Cache, leaf: Leaf) -> tuple[float, float] | None:
     """Return notBefore and notAfter of the certificate of a leaf; None if it has none that can be read."""
-    if cached := cache.recalled(leaf.artifact):
+    if cached := cache.checked_in_this_run(leaf.artifact):
         not_before, not_after = cached[:2]
         return not_before, not_after
     certificate = check_certificates.read_current_certificate(store, leaf)
@@ -142,7 +142,7 @@ def _crls(checked: CheckedProject) -> Samples:
 
 def _crl(store: Store, cache: Cache, name: str) -> tuple[float, float, float] | None:
     """Return thisUpdate, nextUpdate and number of the CRL of an intermediate; None if it cannot be read."""
-    if cached := cache.recalled(ArtifactId("crl", name)):
+    if cached := cache.checked_in_this_run(ArtifactId("crl", name)):
         this_update, next_update, number = cached[:3]
         return this_update, next_update, number
     crl = check_authorities.read_published_crl(store, name)

@@ -107,7 +107,7 @@ def _certificates(checked: CheckedProject) -> Iterator[tuple[CertificateRow, str
     }
     for name, leaf in checked.plan.leaves.items():
         artifact = ArtifactId("cert", name)
-        dates = project.cache.recalled(artifact)
+        dates = project.cache.checked_in_this_run(artifact)
         issuer, start, end = issuers[leaf.authority], None, None
         if dates:
             start, end = (datetime.fromtimestamp(at, UTC) for at in dates[:2])
