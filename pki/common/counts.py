@@ -14,5 +14,5 @@ def counted(number: int, noun: str) -> str:
 
 def join_names(names: Sequence[str]) -> str:
     """Return `a, b`, and of many names the first ones and how many more there are."""
-    some = ", ".join(names[:NAMES_SHOWN])
-    return f"{some} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else some
+    first_names = ", ".join(names[:NAMES_SHOWN])
+    return f"{first_names} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else first_names

@@ -31,11 +31,15 @@ def phrases(inventory: Inventory, name: str) -> list[str]:
 def notes(inventory: Inventory, store: Store, now: datetime, cache: Cache) -> Iterator[Notice]:
     """Yield one notice for all upstreams that are not verified, and one for each CA file that expires."""
     hosts = inventory.hosts
-    unverified = [(name, service, upstream) for name, host in hosts.items() for service, upstream in _unverified(host)]
-    if unverified:
-        names = join_names([f"{service} on {name} ({upstream.url})" for name, service, upstream in unverified])
+    unverified_upstreams = [
+        (name, service, upstream) for name, host in hosts.items() for service, upstream in _unverified(host)
+    ]
+    if unverified_upstreams:
+        names = join_names(
+            [f"{service} on {name} ({upstream.url})" for name, service, upstream in unverified_upstreams]
+        )
         text = f"not verified (verify: none): an attacker between proxy and upstream can read and change everything: {names}"
-        _, service, upstream = unverified[0]
+        _, service, upstream = unverified_upstreams[0]
         file = f"upstreams/{service}.pem"
         fetch = f"mkdir -p {in_project('upstreams')}; {upstreams.fetch_command(upstream, in_project(file))}"
         remedy = f"{fetch}; compare it with the device; then replace verify: none by ca: {file}"

@@ -17,9 +17,9 @@ from pki.x509.name_constraints import PermittedNames
 def remarks(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
     """Yield the remarks about each host, about external authorities, and about the keys of certificates."""
     for name, host in desired.project.inventory.hosts.items():
-        unserved = [service for service in host.services if not host.serves(service)]
-        if unserved and host.probe is None:
-            text = f"has no proxy: no managed file serves {', '.join(unserved)}"
+        unserved_services = [service for service in host.services if not host.serves(service)]
+        if unserved_services and host.probe is None:
+            text = f"has no proxy: no managed file serves {', '.join(unserved_services)}"
             yield Notice(f"host:{name}", text, f"in pki.yaml, proxy: under hosts.{name}, or leave services out")
         if name in deliveries:
             yield from _added_files(desired, deliveries[name], host)
@@ -34,14 +34,14 @@ def _added_files(desired: DesiredState, delivery: Delivery, host: Host) -> Itera
         service_files = [file for file in files if f"service:{service}" in file.selectors]
         targets = [file.header("deploy-target") for file in service_files]
         receipt = delivery.records.receipt
-        deployed = {row["path"] for row in receipt.files} if receipt else set[str]()
-        if not service_files or not deployed.isdisjoint(targets):
+        deployed_paths = {row["path"] for row in receipt.files} if receipt else set[str]()
+        if not service_files or not deployed_paths.isdisjoint(targets):
             continue
         commands = dict.fromkeys(file.header("deploy-reload") for file in service_files if file.header("deploy-reload"))
         text = f"a service called {service} adds files: {', '.join(targets)}"
         text += f"; then runs on the host: {'; '.join(commands)}" if commands else ""
         names = " and ".join(f"templates/{file.name}" for file in service_files)
-        remedy = f"if you do not want that: another deploy-hosts than service:{service} in {names}"
+        remedy = f"if you do not want that, replace service:{service} in the header deploy-hosts: {names}"
         yield Notice(ArtifactId("deploy", delivery.host), text, remedy)
 
 
