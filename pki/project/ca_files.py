@@ -53,7 +53,8 @@ class CaFiles:
     def authority_file(self, generation: str, name: str) -> Path:
         """Return the path of `cert.pem`, `key.pem`, `request.pem` … of a generation, below `ca/`."""
         parsed = GenerationName.parse(generation)
-        return (self.ca / parsed.authority if parsed.number else self.ca) / generation / name
+        folders = (parsed.authority, generation) if parsed.number else (generation,)
+        return self.ca.joinpath(*folders, name)
 
     def cross_certificates(self, root: str) -> list[Path]:
         """Return the certificates that older roots issued for the key of a root."""
