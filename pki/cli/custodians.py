@@ -83,9 +83,9 @@ def _chosen(custody: Custody, name: str) -> str:
         return _strong(custody.passphrase_file, from_file)
     with without_echo():
         while True:
-            typed = ask_hidden(f"passphrase for {name}: ", partial(_strong, "the passphrase"))
-            if typed == words.passphrase(ask("once more: ", hidden=True)):
-                return typed
+            passphrase = ask_hidden(f"passphrase for {name}: ", partial(_strong, "the passphrase"))
+            if passphrase == words.passphrase(ask("once more: ", hidden=True)):
+                return passphrase
             Screen().line("the two differ; type it again, twice (Ctrl-C stops)")
 
 

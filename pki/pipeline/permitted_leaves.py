@@ -55,18 +55,18 @@ def _permitted_host(
     config: Inventory, name: str, host: Host, permitted: PermittedNames, ca: str, actions_required: list[Notice]
 ) -> Host:
     """Return the host without the services and names that the present intermediate does not permit."""
-    forbidden = [host_name for host_name in host.names if not permitted.permits(host_name)]
+    forbidden_names = [host_name for host_name in host.names if not permitted.permits(host_name)]
     services = {}
     for service_name, service in host.services.items():
         forbidden_of_service = [
             host_name for host_name in service_names(config, host, service_name) if not permitted.permits(host_name)
         ]
-        forbidden += forbidden_of_service
+        forbidden_names += forbidden_of_service
         if not forbidden_of_service:
             services[service_name] = service
-    if not forbidden:
+    if not forbidden_names:
         return host
-    actions_required.append(needs_ceremony(ArtifactId("host", name), forbidden, ca))
+    actions_required.append(needs_ceremony(ArtifactId("host", name), forbidden_names, ca))
     names = tuple(host_name for host_name in host.names if permitted.permits(host_name))
     return host.model_copy(update={"services": services, "names": names})
 
@@ -94,23 +94,23 @@ def split_by_constraints(
 
     Adds to `actions_required` a ceremony for each of the latter.
     """
-    permitted, forbidden = list[Leaf](), list[Leaf]()
+    permitted_leaves, forbidden_leaves = list[Leaf](), list[Leaf]()
     for leaf in leaves:
         ca = authorities.issuing(leaf.authority)
         if leaf.profile == "peer" and leaf.authority not in own_authorities(authorities):
             actions_required.append(needs_peer_authority(leaf.artifact))
-            forbidden.append(leaf)
+            forbidden_leaves.append(leaf)
             continue
-        constrained = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
+        constrained_names = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
         forbidden_names = [
-            name for name in constrained if ca and not PermittedNames.of_ca(ca.certificate).permits(name.lower())
+            name for name in constrained_names if ca and not PermittedNames.of_ca(ca.certificate).permits(name.lower())
         ]
         if ca and forbidden_names:
             actions_required.append(needs_ceremony(leaf.artifact, list(dict.fromkeys(forbidden_names)), ca.name))
-            forbidden.append(leaf)
+            forbidden_leaves.append(leaf)
         else:
-            permitted.append(leaf)
-    return permitted, forbidden
+            permitted_leaves.append(leaf)
+    return permitted_leaves, forbidden_leaves
 
 
 def domain_of_clients(inventory: Inventory, authorities: Authorities) -> str:

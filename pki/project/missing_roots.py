@@ -57,16 +57,17 @@ def find_missing(inventory: Inventory, store: Store) -> tuple[MissingRoot, ...]:
     """
     names = store.roots()
     if inventory.roots:
-        present = {_fingerprint_of(store, name) for name in names}
-        missing = [root for root in inventory.roots if root not in present]
-        names_in_files = {root.fingerprint: root.name for root in _trusted(store)} if missing else {}
+        present_fingerprints = {_fingerprint_of(store, name) for name in names}
+        missing_roots = [root for root in inventory.roots if root not in present_fingerprints]
+        names_in_files = {root.fingerprint: root.name for root in _trusted(store)} if missing_roots else {}
         # pki.yaml lists the roots in the order of their generations: the position gives the name, unless it is in use
         # only where no root of clusters can be among them
         in_order = () if inventory.authorities.peer else inventory.roots
         names_by_position = {root: f"root-{number}" for number, root in enumerate(in_order, 1)}
         unused_names = {root: name for root, name in names_by_position.items() if name not in names}
         return tuple(
-            MissingRoot(names_in_files.get(root) or unused_names.get(root, ""), root, "pki.yaml") for root in missing
+            MissingRoot(names_in_files.get(root) or unused_names.get(root, ""), root, "pki.yaml")
+            for root in missing_roots
         )
     return () if names else roots_shown_by_files(inventory, store)
 

@@ -177,14 +177,14 @@ class RequestPreparation:
         start, end = certificate_signing.validity_dates(self.project.now, lifetime, None)
         new_roots = {requested.name: (requested.not_before, requested.not_after) for requested in requested_roots}
         root = self._root_that_signs(root_authority(authority), requested_roots)
-        first, last = new_roots.get(root) or _dates(self.project.authorities.existing(root).certificate)
+        issuer_start, issuer_expiry = new_roots.get(root) or _dates(self.project.authorities.existing(root).certificate)
         cn = common_name(config.organisation, name, sandbox=config.sandbox)
         return RequestedIntermediate(
             name=name,
             issuer=root,
             common_name=cn,
-            not_before=max(start, first),
-            not_after=min(end, last),
+            not_before=max(start, issuer_start),
+            not_after=min(end, issuer_expiry),
             domains=external.domains if external else config.domains,
             addresses=() if external else permitted_addresses(config),
             request=self._external_request(external)
@@ -212,10 +212,12 @@ class RequestPreparation:
             for series in request.crl_series
             for entry in self.project.ledger_view.ledger.revoked_entries(series.root, expiring_after=self.project.now)
         }
-        listed = [entry for series in request.crl_series for entry in series.revoked]
+        revoked_entries = [entry for series in request.crl_series for entry in series.revoked]
         return RequestOptions(
             generations=tuple(name for name in self._authorities() if REQUESTED.format(name) in request.because),
-            revoke=tuple((entry.generation, entry.reason) for entry in listed if entry.serial not in already_revoked),
+            revoke=tuple(
+                (entry.generation, entry.reason) for entry in revoked_entries if entry.serial not in already_revoked
+            ),
             destroy=request.destroy,
             crls=REQUESTED_CRLS in request.because,
         )
@@ -245,7 +247,7 @@ class RequestPreparation:
             if name not in self._authorities():
                 raise PkiError(f"{name}: unknown authority", f"expected {', '.join(self._authorities())}")
             self._check_has_new_request(name)
-        for authority in {*ROOTS}.intersection(options.generations):
+        for authority in (name for name in ROOTS if name in options.generations):
             self._check_rollover(authority)
         for name in options.destroy:
             authority = GenerationName.parse(name).authority
@@ -278,13 +280,13 @@ class RequestPreparation:
             for name in self.project.store.generations(authority)
             if (root := self.project.authorities.generation(name))
         ]
-        live = [root for root in roots if self.project.authorities.is_live(root)]
-        if len(live) > 1:
-            end = live[0].not_after
+        live_roots = [root for root in roots if self.project.authorities.is_live(root)]
+        if len(live_roots) > 1:
+            end = live_roots[0].not_after
             raise PkiError(
-                f"{live[0].name} certifies {live[-1].name} until {end:%Y-%m-%d}: clients that trust only {live[0].name} "
+                f"{live_roots[0].name} certifies {live_roots[-1].name} until {end:%Y-%m-%d}: clients that trust only {live_roots[0].name} "
                 "would find no chain to a third root",
-                f"wait until then; if {live[-1].name} is exposed, start a new project: docs/how-to/ceremony.md",
+                f"wait until then; if {live_roots[-1].name} is exposed, start a new project: docs/how-to/ceremony.md",
             )
 
     def _check_destruction(self, name: str, *, creates_root: bool) -> None:
@@ -308,12 +310,12 @@ class RequestPreparation:
         """Return the names of the new generations: required, requested, or replacing one that is to be revoked."""
         names = needs.new_generations(requirements)
         requested_authorities = [*options.generations]
-        for root in {*ROOTS}.intersection(options.generations):
+        for root in (name for name in ROOTS if name in options.generations):
             requested_authorities += INTERMEDIATES[root]
-        revoked = {name for name, _ in options.revoke}
+        revoked_names = {name for name, _ in options.revoke}
         for authority in needs.ISSUING:
             issuing = self.project.authorities.issuing(authority)
-            if issuing and issuing.name in revoked:
+            if issuing and issuing.name in revoked_names:
                 requested_authorities.append(authority)
         names += [needs.next_generation(self.project.authorities, authority) for authority in requested_authorities]
         return list(dict.fromkeys(names))

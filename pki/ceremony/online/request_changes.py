@@ -33,8 +33,8 @@ def changed_settings(inventory: Inventory, authorities: Authorities, request: Re
         if was != now
     ]
     permitted = tuple(config.domains), tuple(permitted_addresses(config))
-    own = [intermediate for intermediate in request.intermediates if not intermediate.is_external]
-    own_limits = [(requested.domains, requested.addresses) for requested in own]
+    own_intermediates = [intermediate for intermediate in request.intermediates if not intermediate.is_external]
+    own_limits = [(requested.domains, requested.addresses) for requested in own_intermediates]
     own_limits += [(root.domains, root.addresses) for root in request.roots if root.domains]
     if any(limits != permitted for limits in own_limits):
         reasons.append(Why.REQUEST_PERMITTED())
@@ -69,8 +69,10 @@ def _intermediates(inventory: Inventory, authorities: Authorities, request: Requ
             continue
         lifetime = inventory.authorities.lifetime(intermediate.authority)
         start, end = certificate_signing.validity_dates(request.prepared, lifetime, None)
-        first, last = _issuer_lifetime(authorities, request, intermediate)
-        if not _agree((intermediate.not_before, intermediate.not_after), (max(start, first), min(end, last))):
+        issuer_start, issuer_expiry = _issuer_lifetime(authorities, request, intermediate)
+        if not _agree(
+            (intermediate.not_before, intermediate.not_after), (max(start, issuer_start), min(end, issuer_expiry))
+        ):
             yield f"{intermediate.authority}.lifetime"
 
 
@@ -128,11 +130,11 @@ def _has_successor(request: Request, series: RequestedSeries) -> bool:
 
 def _ends_too_early(inventory: Inventory, authorities: Authorities, request: Request, series: RequestedSeries) -> bool:
     """Return whether the CRLs of the signing root end before the configured period; a longer series is no change."""
-    rule, present = inventory.authorities.root.crl, authorities.issuing(GenerationName.parse(series.root).authority)
-    if present is None or present.name != series.root or series.root in request.destroy:
+    rule, root = inventory.authorities.root.crl, authorities.issuing(GenerationName.parse(series.root).authority)
+    if root is None or root.name != series.root or series.root in request.destroy:
         return False
-    goal = min(request.prepared + rule.presigned * (rule.lifetime - PRESIGNED_CRL_OVERLAP), present.not_after)
-    return series.presigned_crls[-1].next_update + ROUNDING < goal
+    covered_until = min(request.prepared + rule.presigned * (rule.lifetime - PRESIGNED_CRL_OVERLAP), root.not_after)
+    return series.presigned_crls[-1].next_update + ROUNDING < covered_until
 
 
 def _agree(dates: tuple[datetime, ...], others: tuple[datetime, ...]) -> bool:

@@ -172,8 +172,8 @@ def _series(hierarchy: PlannedHierarchy, root: str, *, is_replaced: bool) -> lis
 
 
 def _signed(hierarchy: PlannedHierarchy, root: str, requested: Iterable[RequestedCrl]) -> Iterable[PlannedCrl]:
-    listed = frozenset[int]().union(*(crl.serials for crl in hierarchy.presigned_crls(root)))
-    return (PlannedCrl(crl.number, crl.this_update, crl.next_update, listed) for crl in requested)
+    listed_serials = frozenset[int]().union(*(crl.serials for crl in hierarchy.presigned_crls(root)))
+    return (PlannedCrl(crl.number, crl.this_update, crl.next_update, listed_serials) for crl in requested)
 
 
 def _with_ca(hierarchy: PlannedHierarchy, name: GenerationName, previous: PlannedCa | None) -> PlannedHierarchy:
