@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pki.config.identifiers import AUTHORITIES, OWN_FOLDERS, GenerationName
+from pki.config.identifiers import ALL_AUTHORITIES, AUTHORITIES, OWN_FOLDERS, PEER_AUTHORITIES, ROOTS, GenerationName
 from pki.ledger.last_seen import authority_certificates
 
 
@@ -24,14 +24,19 @@ class CaFiles:
             key=lambda generation: generation.number,
         )
 
+    def roots(self) -> list[GenerationName]:
+        """Return all roots that have a certificate: those of servers and clients, then those of clusters."""
+        return [name for authority in ROOTS for name in self.generations(authority)]
+
     def external_authorities(self) -> list[str]:
         """Return the external authorities that have a certificate, also those that pki.yaml no longer declares."""
         names = sorted(path.name for path in self.ca.iterdir()) if self.ca.is_dir() else []
         return [name for name in names if name not in OWN_FOLDERS and self.generations(name)]
 
     def authorities(self) -> tuple[str, ...]:
-        """Return root, server, client, and the external authorities that have a certificate."""
-        return (*AUTHORITIES, *self.external_authorities())
+        """Return root, server, client, and those for clusters and the external authorities that have a certificate."""
+        peers = (name for name in PEER_AUTHORITIES if self.generations(name))
+        return (*AUTHORITIES, *peers, *self.external_authorities())
 
     def prepared(self) -> list[GenerationName]:
         """Return the intermediates whose request waits for a certificate."""
@@ -41,7 +46,10 @@ class CaFiles:
     def files(self, name: str) -> list[Path]:
         """Return the files called `name` of all intermediates, certified or not."""
         paths = (
-            path for authority in AUTHORITIES[1:] for path in (self.ca / authority).glob(f"{authority}-[0-9]*/{name}")
+            path
+            for authority in ALL_AUTHORITIES
+            if authority not in ROOTS
+            for path in (self.ca / authority).glob(f"{authority}-[0-9]*/{name}")
         )
         return sorted(path for path in paths if GenerationName.parse(path.parent.name).number)
 
