@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.authority import certificates, leaf_files
 from pki.ceremony.online import needs
 from pki.common import filesystem
-from pki.common.counts import counted
+from pki.common.counts import counted, join_names
 from pki.common.durations import in_words
 from pki.common.reasons import joined
 from pki.config.identifiers import ArtifactId, GenerationName
@@ -19,7 +19,6 @@ from pki.config.model import Inventory, Leaf
 from pki.deploy import release
 from pki.ledger.types import Issued
 from pki.monitor import dependents
-from pki.monitor.check_result import join_names
 from pki.monitor.client_identities import identities
 from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.plan import Plan

@@ -20,7 +20,6 @@ from pki.monitor import (
     damaged_files,
     pending_bootstraps,
     revocation_exposure,
-    unsupported_keys,
     unverified_upstreams,
     waiting_roots,
 )
@@ -123,7 +122,6 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
     yield from _undeclared(project.now, project.ledger_view, project.revocations, plan)
     yield from revocation_exposure.notes(project.inventory, project.now, project.ledger_view, project.revocations, plan)
     yield from revocation_exposure.forgeable_header_notes(project.inventory)
-    yield from unsupported_keys.notes(project.store, plan)
     yield from unverified_upstreams.notes(project.inventory, project.store, project.now, project.cache)
     yield from _oversized(project.inventory, project.store, project.authorities)
     yield from adopted_cas.notes(project.inventory, project.now, project.authorities, project.ledger_view, plan)

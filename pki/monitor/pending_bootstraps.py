@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from pki.common.cache import Cache, digest_of
+from pki.common.counts import join_names
 from pki.common.notice import Notice
 from pki.config.identifiers import GenerationName
 from pki.config.model import Inventory
 from pki.deploy.host_records import HostRecords
 from pki.deploy.release_roots import is_trust_store_path
-from pki.monitor.check_result import join_names
 from pki.pipeline.plan import Plan
 from pki.project.authorities import Authorities
 from pki.project.generations import Generation

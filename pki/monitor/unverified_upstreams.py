@@ -10,12 +10,12 @@ from cryptography import x509
 
 from pki.common import filesystem
 from pki.common.cache import Cache, digest_of
+from pki.common.counts import join_names
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
 from pki.common.remedies import in_project
 from pki.config import upstreams
 from pki.config.model import Host, Inventory, Upstream
-from pki.monitor.check_result import join_names
 from pki.project.layout import Store
 
 SOON = timedelta(days=30)

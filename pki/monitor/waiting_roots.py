@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pki.common.cache import Cache, digest_of
+from pki.common.counts import join_names
 from pki.common.notice import Notice
 from pki.deploy.delivery import Delivery
 from pki.deploy.new_root import COMMAND, NewRoot
-from pki.monitor.check_result import join_names
 from pki.pipeline.plan import Plan
 from pki.project.layout import Store
 

@@ -10,12 +10,13 @@ from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
+from pki.common.counts import join_names
 from pki.common.durations import in_words
 from pki.common.templating import Pages
 from pki.common.visible import visible_line
 from pki.config.fields import SANDBOX
 from pki.monitor.alerts.decisions import AlertDecision, Cause
-from pki.monitor.check_result import Finding, count_by_level, group_alike, join_names, shared_remedy
+from pki.monitor.check_result import Finding, count_by_level, group_alike, shared_remedy
 
 WIDTH = 76
 SUBJECT_LENGTH = 110  # characters; phones show no more

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from pki.common.cache import digest_of
+from pki.common.counts import join_names
 from pki.common.errors import RETRIED
 from pki.common.reasons import Reason, joined
 from pki.common.timestamps import instant, moment
@@ -16,7 +17,7 @@ from pki.deploy.drift import permission_remedy, reasons_from_json
 from pki.deploy.host_payloads import HostPayloads
 from pki.deploy.verification import Verdict, Verification, as_json
 from pki.monitor import pending_bootstraps, waiting_roots
-from pki.monitor.check_result import Finding, Level, join_names, rerun
+from pki.monitor.check_result import Finding, Level, rerun
 from pki.monitor.checks import shared_causes
 from pki.monitor.checks.check_context import CheckContext
 from pki.monitor.forecast import PINNED

@@ -11,11 +11,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pki.common.counts import join_names
 from pki.common.remedies import for_commands_folder
 from pki.common.templating import Pages
 from pki.common.visible import visible_line
 from pki.config.identifiers import GenerationName
-from pki.monitor.check_result import Finding, Level, count_by_level, group_alike, join_names, shared_remedy
+from pki.monitor.check_result import Finding, Level, count_by_level, group_alike, shared_remedy
 from pki.monitor.probes import ProbeResult
 from pki.monitor.status_page import charts
 from pki.monitor.status_page.authorities_section import AuthorityRow
