@@ -973,6 +973,18 @@ def test_a_narrow_terminal_keeps_columns_and_breaks_nothing_that_is_to_be_typed(
     assert f"{restore.strip()[2:]} {recover.strip()}" == RESTORE_FILE
 
 
+def test_a_path_that_is_wider_than_its_column_is_shown_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    path = "/etc/grafana/provisioning/dashboards/doit-pki-dashboards.yaml"
+    Screen().due("deploy:monitoring", f"adds {path}")
+    Screen().dated("2028-04-03", "ceremony", f"adds {path}")
+    assert "".join(capsys.readouterr().out.split()).count(path) == 2
+
+
 @pytest.mark.parametrize("width", [20, 40, 60, 80])
 def test_a_command_that_is_too_long_is_continued_so_that_a_shell_still_takes_it_as_it_was(width: int) -> None:
     command = "sh run invoke ceremony.sign 'ca/my folder/request.yaml' --vault \"a b\" --output DIR"

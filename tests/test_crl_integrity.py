@@ -19,7 +19,7 @@ from pki.authority import crls, recover_revocations
 from pki.ceremony.online.make_request import RequestOptions
 from pki.common.errors import LedgerError
 from pki.ledger import crl_queries
-from pki.ledger.types import FILE_MISSING_TEXT, RESTORE_FILE_OR_ACCEPT_LOSS, Issued, Recovered
+from pki.ledger.types import FILE_MISSING_TEXT, RESTORE_FILE_OR_ACCEPT_LOSS, Issued, RecoveredRevocations
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.revocation import REASONS, CrlEntry
 from tests.support import judges
@@ -304,7 +304,7 @@ def test_revocation_of_an_unknown_certificate_stays_listed_until_its_authority_e
     told = recover_revocations.recover_from_crl(
         project, elsewhere(home, CrlEntry(77, at, "keyCompromise"), CrlEntry(78, at, "unspecified")), "media"
     )
-    assert told == Recovered("client-1", EPOCH + 1000, (77, 78), is_newer=True)
+    assert told == RecoveredRevocations("client-1", EPOCH + 1000, (77, 78), is_newer=True)
     assert project.ledger.verify() == []
     project.ledger.close()
     for days in (1, 400):
@@ -321,7 +321,7 @@ def test_number_and_date_of_a_recovered_crl_are_passed(home: Home) -> None:
     """The clock of the machine that signed it may have been ahead of ours."""
     project = home.project()
     found = elsewhere(home, number=EPOCH + 10**6, days=0.5)
-    assert recover_revocations.recover_from_crl(project, found, "media") == Recovered(
+    assert recover_revocations.recover_from_crl(project, found, "media") == RecoveredRevocations(
         "client-1", EPOCH + 10**6, (), is_newer=True
     )
     project.ledger.close()

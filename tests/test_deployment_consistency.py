@@ -418,6 +418,23 @@ def test_a_new_managed_file_is_delivered_without_any_other_change(home: Home) ->
     assert home.doit().made == {}
 
 
+def test_templates_that_are_added_or_changed_together_are_one_reason(home: Home) -> None:
+    names = [f"templates/nginx/status-{number}.conf" for number in range(4)]
+    for name in names:
+        home.write(name, STATUS_CONF.replace("status.conf", Path(name).name))
+    listed = "4 templates (nginx/status-0.conf, nginx/status-1.conf and 2 more)"
+    assert home.doit().made["release:monitoring"] == f"{listed} were added"
+    for name in names:
+        home.write(name, (home.path / name).read_text() + "# changed\n")
+    assert home.doit().made["release:monitoring"] == f"{listed} changed"
+    for name in names[1:]:
+        (home.path / name).unlink()
+    listed = "3 templates (nginx/status-1.conf, nginx/status-2.conf and 1 more)"
+    assert home.doit().made["release:monitoring"] == f"{listed} were removed"
+    (home.path / names[0]).unlink()
+    assert home.doit().made["release:monitoring"] == "template nginx/status-0.conf was removed"
+
+
 def test_a_managed_file_that_goes_takes_along_what_it_had_delivered(home: Home) -> None:
     path = home.write("templates/nginx/status.conf", STATUS_CONF)
     before = tree(root(home, "monitoring"))

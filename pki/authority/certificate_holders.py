@@ -24,19 +24,19 @@ class Move(NamedTuple):
     not_after: datetime
 
 
-def valid(revocations: Revocations) -> Iterator[Issued]:
+def valid_certificates(revocations: Revocations) -> Iterator[Issued]:
     """Yield the leaf certificates of this project that are neither expired nor revoked."""
-    for issued in revocations.unexpired():
-        if issued.artifact.kind == "cert" and not issued.revoked:
-            yield issued
+    for certificate in revocations.unexpired():
+        if certificate.artifact.kind == "cert" and not certificate.revoked:
+            yield certificate
 
 
 def holders(revocations: Revocations) -> frozenset[tuple[str, Key]]:
     """Return each leaf that has a valid certificate, with each name in it that must be unique."""
     return frozenset(
-        (issued.artifact.name, comparison_key(issued.profile, name))
-        for issued in valid(revocations)
-        for name in _unique_names(issued)
+        (certificate.artifact.name, comparison_key(certificate.profile, name))
+        for certificate in valid_certificates(revocations)
+        for name in _unique_names(certificate)
     )
 
 
@@ -55,16 +55,16 @@ def certificates_of_client(issued: Collection[Issued], common_name: str) -> list
 def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
     """Return the names that the next run moves from one leaf to another."""
     # a leaf whose certificate is as pki.yaml declares it gets no name from another leaf
-    uncached = (leaf for leaf in leaves.values() if project.cache.recalled(leaf.artifact) is None)
-    changed = [leaf for leaf in uncached if not LeafCertificates(project).is_cached(leaf)]
-    if not changed or not project.ledger_view.has_ledger:
+    uncached_leaves = (leaf for leaf in leaves.values() if project.cache.checked_in_this_run(leaf.artifact) is None)
+    changed_leaves = [leaf for leaf in uncached_leaves if not LeafCertificates(project).is_cached(leaf)]
+    if not changed_leaves or not project.ledger_view.has_ledger:
         return []
-    key = digest_of([(leaf.name, _declared_names(leaf)) for leaf in changed], sorted(leaves))
+    key = digest_of([(leaf.name, _declared_names(leaf)) for leaf in changed_leaves], sorted(leaves))
 
     def rows_of_moves() -> list[tuple[str, str, str, int]]:
         return [
             (move.leaf, move.name, move.previous_leaf, int(move.not_after.timestamp()))
-            for move in _moves(project.revocations, leaves, changed)
+            for move in _moves(project.revocations, leaves, changed_leaves)
         ]
 
     rows = project.ledger_view.cached("moves", key, rows_of_moves)
@@ -77,7 +77,7 @@ def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
 def _moves(revocations: Revocations, leaves: Mapping[str, Leaf], changed: Collection[Leaf]) -> Iterator[Move]:
     """Yield a move for each name of a changed leaf that only certificates of other leaves have, which gave it up."""
     holders_by_name: dict[Key, dict[str, datetime]] = {}  # for each name, the expiry by leaf
-    for certificate in valid(revocations):
+    for certificate in valid_certificates(revocations):
         for name in _unique_names(certificate):
             expiries = holders_by_name.setdefault(comparison_key(certificate.profile, name), {})
             expiries[certificate.artifact.name] = certificate.not_after
@@ -92,11 +92,11 @@ def _moves(revocations: Revocations, leaves: Mapping[str, Leaf], changed: Collec
                     yield Move(leaf.name, name, holder, not_after)
 
 
-def _unique_names(issued: Issued) -> tuple[str, ...]:
+def _unique_names(certificate: Issued) -> tuple[str, ...]:
     """Return the names of a certificate that no other leaf may have: of a client all but its e-mail address, of a server all."""
-    if issued.profile != "client":
-        return issued.names
-    return tuple(dict.fromkeys((issued.common_name, *(name for name in issued.names if "@" not in name))))
+    if certificate.profile != "client":
+        return certificate.names
+    return tuple(dict.fromkeys((certificate.common_name, *(name for name in certificate.names if "@" not in name))))
 
 
 def _declared_names(leaf: Leaf) -> tuple[str, ...]:

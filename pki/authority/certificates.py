@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 
 from pki.authority.ca_state import check_valid_yet
 from pki.authority.leaf_bundle import Bundle, is_pair, parse_bundle
-from pki.authority.leaf_files import file_faults, file_names, stopped_damage, stopped_reasons, wrong_mode
-from pki.authority.renewal import Current, gains_time, renewal_reasons
+from pki.authority.leaf_files import bundle_damage, file_faults, file_names, stopped_reasons, wrong_mode
+from pki.authority.renewal import CertificateSummary, gains_time, renewal_reasons
 from pki.common import filesystem
 from pki.common.cache import digest_of
 from pki.common.durations import in_words
@@ -44,6 +44,14 @@ WEAK_KEY_REMEDY = (
 
 
 @dataclass(frozen=True, slots=True)
+class Examination:
+    """The result of `LeafCertificates.examine`: the summary of the certificate, or why its content is not as declared."""
+
+    summary: CertificateSummary | None
+    faults: list[Reason]
+
+
+@dataclass(frozen=True, slots=True)
 class LeafCertificates:
     """The leaf certificates of a project: why each is out of date, and how it is issued.
 
@@ -62,25 +70,28 @@ class LeafCertificates:
         if leaf.artifact in self.project.revocations.replacement_stopped:
             return self._stopped_faults(leaf)
         issuer = self._issuer(leaf)
-        cached = self._cached(leaf, issuer)
-        if cached is not None:
-            revoked = self._revocation_reasons(leaf, cached.serial, certificate_unchanged=True)
-            return revoked or self._renewal_reasons(leaf, cached, issuer)
-        current = self.examine(leaf)
-        if isinstance(current, list):
-            return current
-        damaged = file_faults(self.project.store, leaf)
-        if not damaged:
-            dates = int(current.not_before.timestamp()), int(current.not_after.timestamp())
-            finding = [*dates, f"{current.serial:x}"]  # `_cached` reads it
+        cached_summary = self._cached(leaf, issuer)
+        if cached_summary is not None:
+            revocation = self._revocation_reasons(leaf, cached_summary.serial, certificate_unchanged=True)
+            return revocation or self._renewal_reasons(leaf, cached_summary, issuer)
+        examination = self.examine(leaf)
+        summary = examination.summary
+        if summary is None:
+            return examination.faults
+        damaged_files = file_faults(self.project.store, leaf)
+        if not damaged_files:
+            dates = int(summary.not_before.timestamp()), int(summary.not_after.timestamp())
+            finding = [*dates, f"{summary.serial:x}"]  # `_cached` reads it
             files = file_names(self.project.store, leaf)
             self.project.cache.remember(leaf.artifact, self._cache_key(leaf, issuer), files, finding)
-        return self._renewal_reasons(leaf, current, issuer) or damaged
+        return self._renewal_reasons(leaf, summary, issuer) or damaged_files
 
     def issue_reasons(self, leaf: Leaf) -> list[Reason]:
         """Return why a leaf must be issued again; the files that are split from its PEM bundle do not count."""
-        current = self.examine(leaf)
-        return current if isinstance(current, list) else self._renewal_reasons(leaf, current, self._issuer(leaf))
+        examination = self.examine(leaf)
+        if examination.summary is None:
+            return examination.faults
+        return self._renewal_reasons(leaf, examination.summary, self._issuer(leaf))
 
     def delivery_faults(self, leaf: Leaf) -> list[Reason]:
         """Return why the files of a leaf cannot be delivered; empty when they are intact.
@@ -89,18 +100,17 @@ class LeafCertificates:
         """
         if leaf.artifact in self.project.revocations.replacement_stopped:
             return self._stopped_faults(leaf)
-        current = self.examine(leaf)
-        return current if isinstance(current, list) else file_faults(self.project.store, leaf)
+        return self.examine(leaf).faults or file_faults(self.project.store, leaf)
 
-    def current(self, leaf: Leaf) -> Current | None:
-        """Return dates and serial number of a leaf's certificate, whatever the dates are.
+    def usable_certificate(self, leaf: Leaf) -> CertificateSummary | None:
+        """Return the summary of a leaf's certificate, whatever its dates are.
 
         Returns None if the certificate is missing or revoked, or if its content is not what pki.yaml declares.
         """
-        current = self._cached(leaf, self._issuer(leaf)) or self.examine(leaf)
-        if isinstance(current, list) or self._revocation_reasons(leaf, current.serial, certificate_unchanged=True):
+        summary = self._cached(leaf, self._issuer(leaf)) or self.examine(leaf).summary
+        if summary is None or self._revocation_reasons(leaf, summary.serial, certificate_unchanged=True):
             return None
-        return current
+        return summary
 
     def no_gain_reason(self, leaf: Leaf) -> Reason | None:
         """Return why the renewal of a due leaf would gain no time; None if it would gain time, or no renewal is due.
@@ -111,50 +121,48 @@ class LeafCertificates:
         issuer = self._issuer(leaf)
         if issuer is None:
             return None  # the task of the authority reports it
-        current, now = self.examine(leaf), self.project.now
-        if isinstance(current, list) or now < leaf.renewal_start(current.not_after):
+        summary, now = self.examine(leaf).summary, self.project.now
+        if summary is None or now < leaf.renewal_start(summary.not_after):
             return None
-        if gains_time(now, leaf, current, issuer):
+        if gains_time(now, leaf, summary, issuer):
             return None
         return Why.NO_GAIN(
-            left=in_words(current.not_after - now),
+            left=in_words(summary.not_after - now),
             issuer=issuer.name,
             date=f"{issuer.not_after:%Y-%m-%d}",
             authority=leaf.authority,
         )
 
-    def examine(self, leaf: Leaf) -> Current | list[Reason]:
-        """Return dates and serial number from a leaf's PEM bundle, or why its content is not what pki.yaml declares.
-
-        Does not check the dates.
-        """
+    def examine(self, leaf: Leaf) -> Examination:
+        """Compare the content of a leaf's PEM bundle with what pki.yaml declares. Does not check the dates."""
         path = self.project.store.bundle(leaf)
         data = filesystem.read(path)
         if data is None:
-            return [Why.NOT_CREATED()]
+            return Examination(None, [Why.NOT_CREATED()])
         bundle = parse_bundle(data, self.project.run.verified)
         if bundle is None:
-            return [Why.DAMAGED(file=path.name)]
-        reasons = [*_key_faults(self.project.store, leaf, bundle)]
+            return Examination(None, [Why.DAMAGED(file=path.name)])
+        faults = [*_key_faults(self.project.store, leaf, bundle)]
         if leaf.request is None and filesystem.mode_of(path) != filesystem.SECRET:
-            reasons.append(wrong_mode(path.name, filesystem.mode_of(path)))
+            faults.append(wrong_mode(path.name, filesystem.mode_of(path)))
         names, _ = bundle.extensions.get(x509.SubjectAlternativeName, (None, False))
         if names != profiles.subject_alternative_name(leaf):
-            reasons.append(Why.OTHER_NAMES(difference=_name_difference(names, leaf)))
-        reasons += _changed_common_name(leaf, bundle.certificate)
+            faults.append(Why.OTHER_NAMES(difference=_name_difference(names, leaf)))
+        faults += _changed_common_name(leaf, bundle.certificate)
         if issuer := self._issuer(leaf):
             # a difference in names or key is also one in the extensions: it is reported once
-            check_extensions = not reasons
-            reasons += _profile_faults(self.project.inventory, leaf, bundle, issuer, check_extensions=check_extensions)
+            check_extensions = not faults
+            faults += _profile_faults(self.project.inventory, leaf, bundle, issuer, check_extensions=check_extensions)
         cert = bundle.certificate
-        reasons += self._revocation_reasons(leaf, cert.serial_number, certificate_unchanged=False)
-        return reasons or Current(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
+        faults += self._revocation_reasons(leaf, cert.serial_number, certificate_unchanged=False)
+        summary = CertificateSummary(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
+        return Examination(None if faults else summary, faults)
 
     def _issuer(self, leaf: Leaf) -> Generation | None:
         return self.project.authorities.issuing(leaf.authority)
 
-    def _renewal_reasons(self, leaf: Leaf, current: Current, issuer: Generation | None) -> list[Reason]:
-        return renewal_reasons(self.project.now, self.project.signing_keys, leaf, current, issuer)
+    def _renewal_reasons(self, leaf: Leaf, summary: CertificateSummary, issuer: Generation | None) -> list[Reason]:
+        return renewal_reasons(self.project.now, self.project.signing_keys, leaf, summary, issuer)
 
     def _revocation_reasons(self, leaf: Leaf, serial: int, *, certificate_unchanged: bool) -> list[Reason]:
         """Return a reason if a certificate is revoked. For the canary, return a reason if it is not revoked.
@@ -174,12 +182,12 @@ class LeafCertificates:
             return []  # after a loss of events, the ledger does not show whether the canary was revoked
         return [Why.NOT_REVOKED()]
 
-    def _stopped_damage(self, leaf: Leaf) -> list[Reason]:
-        """Return how the PEM bundle is damaged, for a leaf whose replacement is stopped."""
-        return stopped_damage(self.project.store, self.project.authorities, self.project.revocations, leaf)
+    def _bundle_damage(self, leaf: Leaf) -> list[Reason]:
+        """Return why the PEM bundle of a leaf whose replacement is stopped is missing or damaged."""
+        return bundle_damage(self.project.store, self.project.authorities, self.project.revocations, leaf)
 
     def _stopped_faults(self, leaf: Leaf) -> list[Reason]:
-        return self._stopped_damage(leaf) or file_faults(self.project.store, leaf)
+        return self._bundle_damage(leaf) or file_faults(self.project.store, leaf)
 
     # -- what is cached of a leaf --
 
@@ -190,13 +198,14 @@ class LeafCertificates:
         """
         return self._cached(leaf, self._issuer(leaf)) is not None
 
-    def _cached(self, leaf: Leaf, issuer: Generation | None) -> Current | None:
-        """Return dates and serial number of a leaf from an earlier run; None when its files changed since."""
+    def _cached(self, leaf: Leaf, issuer: Generation | None) -> CertificateSummary | None:
+        """Return the summary of a leaf's certificate from an earlier run; None when its files changed since."""
         cached = self.project.cache.recall(leaf.artifact, self._cache_key(leaf, issuer))
         if cached is None:
             return None
         not_before, not_after, serial = cached
-        return Current(datetime.fromtimestamp(not_before, UTC), datetime.fromtimestamp(not_after, UTC), int(serial, 16))
+        dates = datetime.fromtimestamp(not_before, UTC), datetime.fromtimestamp(not_after, UTC)
+        return CertificateSummary(*dates, int(serial, 16))
 
     def _cache_key(self, leaf: Leaf, issuer: Generation | None) -> str:
         """Return the cache key of a leaf: a digest of all that decides what its certificate must contain.
@@ -217,11 +226,11 @@ class LeafCertificates:
 
         Raises PkiError when its replacement is stopped and its PEM bundle is damaged.
         """
-        stopped = stopped_reasons(self.project.revocations, leaf.artifact)
-        damaged = self._stopped_damage(leaf) if stopped else []
-        if damaged:  # only a new certificate would help, and that is what the operator stopped
-            raise PkiError(joined(dict.fromkeys([*damaged, *stopped])), here("invoke", "renew", leaf.name))
-        reasons = [] if stopped else self.issue_reasons(leaf)
+        why_stopped = stopped_reasons(self.project.revocations, leaf.artifact)
+        damage = self._bundle_damage(leaf) if why_stopped else []
+        if damage:  # only a new certificate would help, and that is what the operator stopped
+            raise PkiError(joined(dict.fromkeys([*damage, *why_stopped])), here("invoke", "renew", leaf.name))
+        reasons = [] if why_stopped else self.issue_reasons(leaf)
         if reasons:
             self.issue(leaf, reasons)
             return Outcome(_verb(reasons), tuple(reasons))
@@ -276,8 +285,7 @@ class LeafCertificates:
     def _leaf_key(self, leaf: Leaf) -> keys.LeafKey:
         """Return a new key, or with `rekey: keep` the present key, if it is intact, of the declared kind and not revoked."""
         if not leaf.rekey:
-            finding = self.examine(leaf)
-            is_revoked = isinstance(finding, list) and any(reason.code is Why.REVOKED for reason in finding)
+            is_revoked = any(reason.code is Why.REVOKED for reason in self.examine(leaf).faults)
             key_pem = canonical.split_bundle(filesystem.read(self.project.store.bundle(leaf)) or b"").get("key.pem")
             if key_pem and not is_revoked:
                 with suppress(PkiError):  # raised where the present key is damaged: a new key replaces it
@@ -288,11 +296,11 @@ class LeafCertificates:
 
     def _revoke_canary(self, artifact: ArtifactId) -> None:
         """Revoke the canary's certificates before the new files are in place, so that no valid canary ever exists."""
-        for issued in self.project.ledger.certificates(artifact=artifact, expiring_after=self.project.now):
-            if not issued.revoked:
+        for certificate in self.project.ledger.certificates(artifact=artifact, expiring_after=self.project.now):
+            if not certificate.revoked:
                 # of the reasons of RFC 5280 §5.3.1 the one that raises no alarm: nobody lost a key
-                self.project.ledger.record_revocation(issued, reason="superseded", at=self.project.now)
-        self.project.revocations.forget()
+                self.project.ledger.record_revocation(certificate, reason="superseded", at=self.project.now)
+        self.project.revocations.read_again()
 
 
 def _key_faults(store: Store, leaf: Leaf, bundle: Bundle) -> Iterator[Reason]:
@@ -320,9 +328,9 @@ def _profile_faults(
     elif cert.subject != expected_subject and not any(_changed_common_name(leaf, cert)):  # that has its own reason
         yield Why.OTHER_SUBJECT()
     elif check_extensions:
-        expected = profiles.leaf_extensions(leaf, bundle.public)
-        expected += profiles.publication_extensions(inventory.publish.url, issuer.name)
-        if any(bundle.extensions.get(type(value)) != (value, critical) for value, critical in expected):
+        expected_extensions = profiles.leaf_extensions(leaf, bundle.public)
+        expected_extensions += profiles.publication_extensions(inventory.publish.url, issuer.name)
+        if any(bundle.extensions.get(type(value)) != (value, critical) for value, critical in expected_extensions):
             yield Why.OTHER_EXTENSIONS()
 
 
@@ -332,29 +340,29 @@ def _changed_common_name(leaf: Leaf, cert: x509.Certificate) -> Iterator[Reason]
     The reason has its own code, because a service that lists permitted CNs must list the new CN before the certificate
     is installed.
     """
-    present = common_name(cert.subject)
-    if leaf.profile == "client" and present != leaf.common_name:
-        yield Why.OTHER_COMMON_NAME(before=present or "none", after=leaf.common_name)
+    present_name = common_name(cert.subject)
+    if leaf.profile == "client" and present_name != leaf.common_name:
+        yield Why.OTHER_COMMON_NAME(before=present_name or "none", after=leaf.common_name)
 
 
 def _request_difference(store: Store, leaf: Leaf, public: bytes) -> list[Reason]:
     """Return a reason if the device's request is unreadable, or has another key than the certificate (SPKI, DER)."""
     data = filesystem.read(store.home / (leaf.request or ""))
     try:
-        requested = public_der(read_unverified_key(data or b"", ""))
+        requested_key = public_der(read_unverified_key(data or b"", ""))
     except PkiError:
         return [Why.REQUEST_UNUSABLE(file=leaf.request or "")]
-    return [] if requested == public else [Why.REQUEST_KEY(file=leaf.request or "")]
+    return [] if requested_key == public else [Why.REQUEST_KEY(file=leaf.request or "")]
 
 
 def _name_difference(extension: x509.ExtensionType | None, leaf: Leaf) -> str:
-    present = (
+    present_names = (
         {str(name.value) for name in extension} if isinstance(extension, x509.SubjectAlternativeName) else set[str]()
     )
-    missing = [name for name in leaf.names if name not in present]
-    surplus = sorted(present - set(leaf.names))
-    parts = [f"lacks {', '.join(missing)}"] if missing else []
-    parts += [f"still names {', '.join(surplus)}"] if surplus else []
+    missing_names = [name for name in leaf.names if name not in present_names]
+    surplus_names = sorted(present_names - set(leaf.names))
+    parts = [f"lacks {', '.join(missing_names)}"] if missing_names else []
+    parts += [f"still names {', '.join(surplus_names)}"] if surplus_names else []
     return " and ".join(parts) or "names are in another order"
 
 

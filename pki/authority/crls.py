@@ -59,7 +59,7 @@ class Crls:
         der, text = (filesystem.read(self.project.store.crl(generation, form)) for form in ("crl", "pem"))
         if der is None or text is None:
             return [Why.NOT_CREATED()]
-        crl = self.signed(generation, der)
+        crl = self.read_signed(generation, der)
         if issuer is None or crl is None or crl.next_update_utc is None:
             return [Why.CRL_DAMAGED(generation=generation)]
         if cached_dates is None and text != encode_pem("X509 CRL", der):
@@ -96,25 +96,25 @@ class Crls:
         """
         if not self.project.ledger_view.has_ledger:
             return []  # nothing to compare with; whether a ledger is lost, the guard of the ledger decides
-        last = self.project.ledger.last_crl(generation)
+        last_crl = self.project.ledger.last_crl(generation)
         number = crl_number(crl)
-        if last is not None and number < last.number:
-            return [Why.CRL_NUMBER(number=number, last=last.number)]
+        if last_crl is not None and number < last_crl.number:
+            return [Why.CRL_NUMBER(number=number, last=last_crl.number)]
         if missing_revocations is not None:
             return [Why.CRL_LACKS(count=_new_revocations(missing_revocations))] if missing_revocations else []
-        listed = {entry.serial_number for entry in crl}
-        revoked = self.project.ledger.revoked_serials(expiring_after=self.project.now, issuer=generation)
-        missing_serials = revoked - listed
+        listed_serials = {entry.serial_number for entry in crl}
+        revoked_serials = self.project.ledger.revoked_serials(expiring_after=self.project.now, issuer=generation)
+        missing_serials = revoked_serials - listed_serials
         if missing_serials:
             return [Why.CRL_LACKS(count=_new_revocations(len(missing_serials)))]
-        return self._unrecorded_reasons(generation, listed - revoked)
+        return self._unrecorded_reasons(generation, listed_serials - revoked_serials)
 
     def _unrecorded_reasons(self, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
         """Return one reason if a CRL lists `serials` and the ledger does not record all of them as revoked; else none."""
         if not serials:
             return []  # without a query of the ledger
-        unrecorded = serials - self.project.ledger.revoked_serials(expiring_after=EPOCH, issuer=generation)
-        return [Why.CRL_UNRECORDED(count=_revoked_certificates(len(unrecorded)))] if unrecorded else []
+        unrecorded_serials = serials - self.project.ledger.revoked_serials(expiring_after=EPOCH, issuer=generation)
+        return [Why.CRL_UNRECORDED(count=_revoked_certificates(len(unrecorded_serials)))] if unrecorded_serials else []
 
     def stale_adopted_reasons(self, name: str) -> list[Reason]:
         """Return why the CRL of an adopted CA must be issued again; empty once the CA itself has expired."""
@@ -122,15 +122,15 @@ class Crls:
         has_expired = ca is not None and ca.not_after < self.project.now
         return [] if has_expired else self.stale_reasons(name)
 
-    def published(self, generation: str, *, ignore_cache: bool = False) -> x509.CertificateRevocationList | None:
+    def published_crl(self, generation: str, *, ignore_cache: bool = False) -> x509.CertificateRevocationList | None:
         """Return the published CRL of a generation; None if there is none, or if the generation did not sign it.
 
         `ignore_cache` is the parameter of `signed`.
         """
         der = filesystem.read(self.project.store.crl(generation))
-        return self.signed(generation, der, ignore_cache=ignore_cache) if der else None
+        return self.read_signed(generation, der, ignore_cache=ignore_cache) if der else None
 
-    def signed(
+    def read_signed(
         self, generation: str, der: bytes, *, ignore_cache: bool = False
     ) -> x509.CertificateRevocationList | None:
         """Return the CRL `der`, the content of the published file of a generation, if that generation signed it.
@@ -151,13 +151,13 @@ class Crls:
         run.mark_verified(digest)
         return crl
 
-    def unrecorded(self, generation: str) -> frozenset[int]:
+    def unrecorded_serials(self, generation: str) -> frozenset[int]:
         """Return the serial numbers that the published CRL of a generation lists and the ledger does not record as revoked."""
-        crl = self.published(generation)
-        listed = frozenset(entry.serial_number for entry in crl) if crl is not None else frozenset[int]()
-        if not listed or not self.project.ledger_view.has_ledger:
-            return listed
-        return listed - self.project.ledger.revoked_serials(expiring_after=EPOCH, issuer=generation)
+        crl = self.published_crl(generation)
+        listed_serials = frozenset(entry.serial_number for entry in crl) if crl is not None else frozenset[int]()
+        if not listed_serials or not self.project.ledger_view.has_ledger:
+            return listed_serials
+        return listed_serials - self.project.ledger.revoked_serials(expiring_after=EPOCH, issuer=generation)
 
     def due_presigned(self, root: str) -> x509.CertificateRevocationList | None:
         """Return the newest pre-signed CRL of a root that is valid now, if it lists every recorded revocation; else None.
@@ -183,7 +183,7 @@ class Crls:
         """
         presigned_crls = self.project.authorities.presigned_crls(root)
         if self.project.authorities.has_lost_crls(root):
-            published = self.published(root)
+            published = self.published_crl(root)
             if published is not None and published.next_update_utc is not None:
                 serials = frozenset(entry.serial_number for entry in published)
                 published_crl = PresignedCrl(crl_number(published), published, serials)
@@ -196,11 +196,11 @@ class Crls:
 
         A pre-signed CRL must list the revocations of the root that are in the ledger, and those on the published CRL.
         """
-        revoked = list[CrlEntry]()
+        recorded_entries = list[CrlEntry]()
         if self.project.ledger_view.has_ledger:
-            revoked = self.project.ledger.revoked_entries(root, expiring_after=presigned_crl.this_update)
+            recorded_entries = self.project.ledger.revoked_entries(root, expiring_after=presigned_crl.this_update)
         # in the order of the ledger, each serial number once
-        serials = dict.fromkeys([*(entry.serial for entry in revoked), *sorted(self.unrecorded(root))])
+        serials = dict.fromkeys([*(entry.serial for entry in recorded_entries), *sorted(self.unrecorded_serials(root))])
         return [f"{serial:x}" for serial in serials if serial not in presigned_crl.serials]
 
     def stale_root_reasons(self, root: str) -> list[Reason]:
@@ -211,23 +211,23 @@ class Crls:
         presigned_crl = self.due_presigned(root)
         if presigned_crl is None:
             return [self.no_presigned_reason(root)]
-        published = filesystem.read(self.project.store.crl(root))
-        if published != presigned_crl.public_bytes(serialization.Encoding.DER):
-            return [Why.NOT_CREATED() if published is None else Why.OTHER_PRESIGNED()]
+        published_der = filesystem.read(self.project.store.crl(root))
+        if published_der != presigned_crl.public_bytes(serialization.Encoding.DER):
+            return [Why.NOT_CREATED() if published_der is None else Why.OTHER_PRESIGNED()]
         if ledger_view.has_ledger and not ledger_view.was_unchanged_at_start:
-            unrecorded = self._unrecorded_reasons(root, self.unrecorded(root))
-            if unrecorded:
-                return unrecorded
-        if filesystem.read(self.project.store.crl(root, "pem")) != encode_pem("X509 CRL", published):
+            unrecorded_reasons = self._unrecorded_reasons(root, self.unrecorded_serials(root))
+            if unrecorded_reasons:
+                return unrecorded_reasons
+        if filesystem.read(self.project.store.crl(root, "pem")) != encode_pem("X509 CRL", published_der):
             return [Why.CRL_NO_PEM()]
         return []
 
     def no_presigned_reason(self, root: str) -> Reason:
         """Return why no pre-signed CRL of a root can be published."""
         valid_now = self._presigned_valid_now(root)
-        missing = self.missing_serials(root, valid_now[-1]) if valid_now else []
-        if missing:
-            return Why.PRESIGNED_LACKS(number=valid_now[-1].number, serials=", ".join(missing))
+        missing_serials = self.missing_serials(root, valid_now[-1]) if valid_now else []
+        if missing_serials:
+            return Why.PRESIGNED_LACKS(number=valid_now[-1].number, serials=", ".join(missing_serials))
         return Why.NO_PRESIGNED()
 
     def issue(self, generation: str) -> Outcome:
@@ -242,14 +242,16 @@ class Crls:
             raise self.project.authorities.missing_authority(GenerationName.parse(generation).authority)
         check_valid_yet(self.project.inventory, self.project.authorities, self.project.clock, issuer)
         issuer_with_key = self.project.signing_keys.crl_issuer(issuer)
-        recovered = self._recover(generation)  # first: the new entries are counted in the ledger
-        last = self.project.ledger.last_crl(generation)
-        number = max(int(self.project.now.timestamp()), last.number + 1 if last else 0)
-        new, unchanged = self._entries(generation)
-        reasons = (*recovered, *self.stale_reasons(generation, missing_revocations=len(new))) or (Why.REQUESTED(),)
-        this_update = self._next_this_update(generation, last)
+        recovery_reasons = self._recover(generation)  # first: the new entries are counted in the ledger
+        last_crl = self.project.ledger.last_crl(generation)
+        number = max(int(self.project.now.timestamp()), last_crl.number + 1 if last_crl else 0)
+        new_entries, unchanged_entries = self._entries(generation)
+        reasons = (*recovery_reasons, *self.stale_reasons(generation, missing_revocations=len(new_entries))) or (
+            Why.REQUESTED(),
+        )
+        this_update = self._next_this_update(generation, last_crl)
         next_update = this_update + self.project.inventory.authorities.crl_rule(generation).lifetime
-        crl = crl_signing.sign_crl(issuer_with_key, number, this_update, next_update, new, unchanged)
+        crl = crl_signing.sign_crl(issuer_with_key, number, this_update, next_update, new_entries, unchanged_entries)
         der = crl.public_bytes(serialization.Encoding.DER)
         text = pem_encoding.encode_pem("X509 CRL", der)
         self.project.ledger.record_crl(
@@ -258,17 +260,17 @@ class Crls:
         _publish_crl(self.project.store, generation, der, text)
         return Outcome(Verb.ISSUED, reasons)
 
-    def _next_this_update(self, generation: str, last: RecordedCrl | None) -> datetime:
+    def _next_this_update(self, generation: str, last_crl: RecordedCrl | None) -> datetime:
         """Return thisUpdate of the next CRL: a little in the past (`backdate`), for clients whose clock is behind.
 
         It is later than thisUpdate of the last CRL. There is one exception: where the last thisUpdate is in the future,
         because the clock was ahead, the new one is now. Servers refuse every client while a CRL is from the future.
         """
         now = self.project.now
-        backdated = now - backdate(self.project.inventory.authorities.crl_rule(generation).refresh)
-        if last is None:
-            return backdated
-        return max(backdated, min(last.this_update + timedelta(seconds=1), now))
+        backdated_now = now - backdate(self.project.inventory.authorities.crl_rule(generation).refresh)
+        if last_crl is None:
+            return backdated_now
+        return max(backdated_now, min(last_crl.this_update + timedelta(seconds=1), now))
 
     def _entries(self, generation: str) -> tuple[list[CrlEntry], list[x509.RevokedCertificate]]:
         """Return the entries of an intermediate's next CRL: new ones, and those of the present CRL that stay as they are.
@@ -278,30 +280,30 @@ class Crls:
         while the clock was ahead gets the present date, because some clients ignore entries from the future.
         """
         now, ledger = self.project.now, self.project.ledger
-        last = None
+        last_crl = None
         if not self.project.inventory.authorities.is_adopted(generation):
-            last = ledger.last_crl(generation, this_update_until=now)
-        last_this_update = last.this_update if last else EPOCH
-        present_crl = self.published(generation) or ()
+            last_crl = ledger.last_crl(generation, this_update_until=now)
+        last_this_update = last_crl.this_update if last_crl else EPOCH
+        present_crl = self.published_crl(generation) or ()
         # an entry from the future is left out here: it gets a new date below
-        listed = {entry.serial_number: entry for entry in present_crl if entry.revocation_date_utc <= now}
-        revoked = ledger.revoked_serials(expiring_after=last_this_update, issuer=generation)
-        unlisted = revoked - listed.keys()
-        new = ledger.revoked_entries(generation, expiring_after=last_this_update, only=unlisted)
-        dated = [entry._replace(revoked_at=min(entry.revoked_at, now)) for entry in new]
-        return dated, [entry for serial, entry in listed.items() if serial in revoked]
+        present_entries = {entry.serial_number: entry for entry in present_crl if entry.revocation_date_utc <= now}
+        revoked_serials = ledger.revoked_serials(expiring_after=last_this_update, issuer=generation)
+        unlisted_serials = revoked_serials - present_entries.keys()
+        new_entries = ledger.revoked_entries(generation, expiring_after=last_this_update, only=unlisted_serials)
+        dated_entries = [entry._replace(revoked_at=min(entry.revoked_at, now)) for entry in new_entries]
+        return dated_entries, [entry for serial, entry in present_entries.items() if serial in revoked_serials]
 
     def _recover(self, generation: str) -> list[Reason]:
         """Record the revocations that our published CRL lists and the ledger lacks, and return them as reasons.
 
         A revocation is never undone.
         """
-        reasons = self._unrecorded_reasons(generation, self.unrecorded(generation))
+        reasons = self._unrecorded_reasons(generation, self.unrecorded_serials(generation))
         if reasons:
             path = self.project.store.crl(generation)
-            published = x509.load_der_x509_crl(filesystem.read(path) or b"")
-            recover_revocations.recover_from_crl(self.project, published, self.project.store.shown(path))
-            self.project.revocations.forget()
+            published_crl = x509.load_der_x509_crl(filesystem.read(path) or b"")
+            recover_revocations.recover_from_crl(self.project, published_crl, self.project.store.shown(path))
+            self.project.revocations.read_again()
         return reasons
 
     def issue_adopted(self, name: str) -> Outcome:

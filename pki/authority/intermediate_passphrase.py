@@ -60,12 +60,12 @@ def change_passphrase(project: Project, name: str, *, new: str | None = None, ol
 
 def _intermediate(store: Store, authorities: Authorities, name: str) -> Generation:
     """Return an intermediate by name. Raises PkiError for a root and for a name that does not exist."""
-    existing = [*store.generations("server"), *store.generations("client")]
-    generation = authorities.generation(name) if name in existing else None
+    generations = [*store.generations("server"), *store.generations("client")]
+    generation = authorities.generation(name) if name in generations else None
     if name.startswith("root"):
-        raise PkiError(f"{name}: the key of a root is on its vault, not in ca/", f"defined: {', '.join(existing)}")
+        raise PkiError(f"{name}: the key of a root is on its vault, not in ca/", f"defined: {', '.join(generations)}")
     if generation is None:
-        raise PkiError(f"{name}: no such generation", f"defined: {', '.join(existing) or 'none'}")
+        raise PkiError(f"{name}: no such generation", f"defined: {', '.join(generations) or 'none'}")
     return generation
 
 

@@ -21,18 +21,21 @@ def damaged_files(store: Store, authorities: Authorities, leaf: Leaf) -> list[Re
     data = filesystem.read(store.bundle(leaf))
     if data is None:
         return []
-    return _bundle_damage(store, authorities, leaf, data) or file_faults(store, leaf)
+    return _differences_from_written(store, authorities, leaf, data) or file_faults(store, leaf)
 
 
-def stopped_damage(store: Store, authorities: Authorities, revocations: Revocations, leaf: Leaf) -> list[Reason]:
-    """Return why the PEM bundle of a revoked leaf that nothing replaces is missing or damaged."""
+def bundle_damage(store: Store, authorities: Authorities, revocations: Revocations, leaf: Leaf) -> list[Reason]:
+    """Return why the PEM bundle of a leaf whose replacement is stopped is missing or damaged.
+
+    If it is missing, the reason is the one of `stopped_reasons`: doit does not issue it again.
+    """
     data = filesystem.read(store.bundle(leaf))
     if data is None:
         return stopped_reasons(revocations, leaf.artifact)
-    return _bundle_damage(store, authorities, leaf, data)
+    return _differences_from_written(store, authorities, leaf, data)
 
 
-def _bundle_damage(store: Store, authorities: Authorities, leaf: Leaf, data: bytes) -> list[Reason]:
+def _differences_from_written(store: Store, authorities: Authorities, leaf: Leaf, data: bytes) -> list[Reason]:
     """Return why a leaf's PEM bundle is not as it was written.
 
     It is judged by its key, signature and chain, not by what pki.yaml declares now.
@@ -86,9 +89,9 @@ def file_faults(store: Store, leaf: Leaf) -> list[Reason]:
     parts = canonical.split_bundle(filesystem.read(store.bundle(leaf)) or b"")
     for name, content in parts.items():
         path = store.leaf_file(leaf, name)
-        present = filesystem.read(path)
-        if present != content:
-            reasons.append((Why.MISSING_FILE if present is None else Why.NOT_FROM_PEM)(file=name))
+        present_content = filesystem.read(path)
+        if present_content != content:
+            reasons.append((Why.MISSING_FILE if present_content is None else Why.NOT_FROM_PEM)(file=name))
         elif name == SPLIT_KEY and filesystem.mode_of(path) != filesystem.SECRET:
             reasons.append(wrong_mode(name, filesystem.mode_of(path)))
     return reasons

@@ -34,8 +34,8 @@ def secret_names(leaf: str) -> tuple[str, str]:
 
 def passphrase_of(passphrases: Passphrases, leaf: str) -> str:
     """Return the passphrase of the PKCS#12 files of a leaf. Raises PkiError where there is none, or no usable one."""
-    own, shared = secret_names(leaf)
-    for name in (own, shared):
+    own_secret, shared_secret = secret_names(leaf)
+    for name in (own_secret, shared_secret):
         if candidates := passphrases.candidates(name):
             passphrase = candidates[0]
             if len(passphrase.value) < SHORTEST or not re.fullmatch(r"[!-~]+", passphrase.value):
@@ -47,7 +47,7 @@ def passphrase_of(passphrases: Passphrases, leaf: str) -> str:
             return passphrase.value
     raise PkiError(
         f"no passphrase for the PKCS#12 file of {leaf}",
-        f"write {own}: PASSPHRASE (or {shared}: PASSPHRASE, for every such file) into {passphrases.source_of(own)}, "
+        f"write {own_secret}: PASSPHRASE (or {shared_secret}: PASSPHRASE, for every such file) into {passphrases.source_of(own_secret)}, "
         "or name a source under secrets in pki.yaml",
     )
 
@@ -86,12 +86,12 @@ class Pkcs12Files:
             return [Why.NOT_CREATED()]
         if filesystem.mode_of(path) != filesystem.SECRET:
             return [wrong_mode(path.name, filesystem.mode_of(path))]
-        opened = pkcs12.read(content, passphrase_of(self._passphrases, leaf.name))
+        contents = pkcs12.read(content, passphrase_of(self._passphrases, leaf.name))
         key, certificates = self._sources(leaf)
-        if opened is None or opened.cert is None or not isinstance(opened.key, PrivateKey):
+        if contents is None or contents.cert is None or not isinstance(contents.key, PrivateKey):
             return [Why.NOT_FROM_SOURCES(file=path.name)]
-        present = [opened.cert.certificate, *(other.certificate for other in opened.additional_certs)]
-        if private_pem(opened.key) != private_pem(key) or set(present) != set(certificates):
+        present_certificates = [contents.cert.certificate, *(other.certificate for other in contents.additional_certs)]
+        if private_pem(contents.key) != private_pem(key) or set(present_certificates) != set(certificates):
             return [Why.NOT_FROM_SOURCES(file=path.name)]
         return []
 

@@ -16,7 +16,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory
-from pki.ledger.types import CertificateQueries, Ledger, Recovered
+from pki.ledger.types import CertificateQueries, Ledger, RecoveredRevocations
 from pki.project.authorities import Authorities
 from pki.project.generations import Generation
 from pki.project.layout import Store
@@ -39,7 +39,7 @@ def signer_of(
     return None
 
 
-def recover_from_crl(project: Project, crl: x509.CertificateRevocationList, source: str) -> Recovered | None:
+def recover_from_crl(project: Project, crl: x509.CertificateRevocationList, source: str) -> RecoveredRevocations | None:
     """Record the revocations that a CRL lists and the ledger lacks, and the number of the CRL.
 
     Returns None for a CRL that no CA of the project signed. If only the serial number of a certificate is known, its

@@ -19,13 +19,13 @@ from pki.project.layout import Store
 
 def stale_reasons(store: Store, expected: dict[str, bytes]) -> list[Reason]:
     """Return why files must be written. `expected` maps their paths, relative to the project, to their contents."""
-    present = {path: filesystem.read(store.home / path) for path in expected}
-    if all(content is None for content in present.values()):
+    present_files = {path: filesystem.read(store.home / path) for path in expected}
+    if all(content is None for content in present_files.values()):
         return [Why.NOT_CREATED()]
     return [
-        (Why.MISSING_FILE if present[path] is None else Why.NOT_FROM_SOURCES)(file=path)
+        (Why.MISSING_FILE if present_files[path] is None else Why.NOT_FROM_SOURCES)(file=path)
         for path, content in expected.items()
-        if present[path] != content
+        if present_files[path] != content
     ]
 
 

@@ -78,10 +78,14 @@ def unpack(data: bytes, name: str) -> Archive:
         ) from None
     if not is_supported:
         raise PkiError(f"{name}: has a format that this program does not read", "use the program that wrote it")
-    altered = [path for path, file in files.items() if digests.pop(path, "") != hashlib.sha256(file.data).hexdigest()]
-    if altered or digests:
-        missing = list(digests)  # of files that are in the manifest only
-        raise PkiError(f"{name}: {[*altered, *missing][0]} differs from its manifest", "use another copy of the backup")
+    altered_paths = [
+        path for path, file in files.items() if digests.pop(path, "") != hashlib.sha256(file.data).hexdigest()
+    ]
+    if altered_paths or digests:
+        missing_paths = list(digests)  # of files that are in the manifest only
+        raise PkiError(
+            f"{name}: {[*altered_paths, *missing_paths][0]} differs from its manifest", "use another copy of the backup"
+        )
     return Archive(manifest, files)
 
 

@@ -21,7 +21,7 @@ ACCEPTABLE = {MISSING, EMPTY, OLDER, UNKNOWN_AUTHORITIES}
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedLoss:
     """The events that the ledger lost, and what was recorded again: generations, and serial numbers of revocations."""
 
     lost: list[Head]
@@ -39,7 +39,7 @@ def acceptable(ledger_view: LedgerView) -> LedgerFault:
     return fault
 
 
-def accept(project: Project, why: str) -> Accepted:
+def accept(project: Project, why: str) -> AcceptedLoss:
     """Record the loss in the ledger, with the reason `why`, so that it can be used again.
 
     Before that, creates the ledger if it is missing, and records the authorities in `ca/` and the revocations in published
@@ -55,7 +55,7 @@ def accept(project: Project, why: str) -> Accepted:
     _, revocations = restore.recover_from_published_crls(project)
     project.ledger.recovery.record_acceptance(lost, why, at=project.now)
     project.forget_ledger_state()
-    return Accepted(lost, list(dict.fromkeys(name for _, name, _ in authorities)), revocations)
+    return AcceptedLoss(lost, list(dict.fromkeys(name for _, name, _ in authorities)), revocations)
 
 
 def accept_if_covered(project: Project) -> bool:
@@ -68,12 +68,12 @@ def accept_if_covered(project: Project) -> bool:
     if fault is None or fault.kind != OLDER or project.ledger_view.guard.has_unrecorded_crls:
         return False
     lost = project.ledger_view.guard.lost_heads()
-    recorded = project.ledger.counts().revocations
-    expected = lost[-1].revocations if lost else None
-    if expected is None or recorded < expected:
+    recorded_count = project.ledger.counts().revocations
+    expected_count = lost[-1].revocations if lost else None
+    if expected_count is None or recorded_count < expected_count:
         return False
     project.ledger.recovery.record_acceptance(
-        lost, f"recovered: {recorded} revocations are recorded, {expected} were seen", at=project.now
+        lost, f"recovered: {recorded_count} revocations are recorded, {expected_count} were seen", at=project.now
     )
     project.forget_ledger_state()
     return project.ledger_view.fault is None

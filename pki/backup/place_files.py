@@ -36,7 +36,7 @@ class Placement:
 
     def fill(self, files: Mapping[str, tuple[bytes, int]]) -> None:
         """Write files into the stage. Raises PkiError, with nothing left there, where they cannot be written."""
-        created = next(
+        created_path = next(
             (folder for folder in (*reversed(self.target.parents), self.target) if not folder.exists()), None
         )
         try:
@@ -47,7 +47,7 @@ class Placement:
                 filesystem.make_folder(self.stage / "ca", 0o700)
             filesystem.write_all({self.stage / path: content for path, content in files.items()})
         except BaseException:
-            self.clear(created)
+            self.clear(created_path)
             raise
 
     def clear(self, created: Path | None = None) -> None:

@@ -37,7 +37,7 @@ LEDGER = "ca/ledger.db"
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
+class RestoreResult:
     """The result of a restore: the paths that were placed, `left` although they differ, and moved to the folder `aside`.
 
     `recovered` are the serial numbers of revocations from older ledgers that were in the way. `unread` has an error for
@@ -138,11 +138,11 @@ class Restore:
     def _has_all_secrets(self) -> bool:
         """Return whether every CA certificate, key and passphrase of the backup is in the project."""
         for path, file in self.archive.files.items():
-            present = _read(self.target / path)
+            present_content = _read(self.target / path)
             if _is_certificate_of_ours(path):
-                if present != file.data:
+                if present_content != file.data:
                     return False
-            elif path.startswith("ca/") and path.endswith("key.pem") and not pkcs8.is_whole(present or b""):
+            elif path.startswith("ca/") and path.endswith("key.pem") and not pkcs8.is_whole(present_content or b""):
                 return False
         return not any(self._is_in_the_way(path) or _read(self.target / path) is None for path in self._secrets)
 
@@ -151,8 +151,8 @@ class Restore:
         """Return the files with passphrases, and those of adopted CAs outside ca/: each is restored separately."""
         folders = [f"{rule.adopt}/" for rule in self.config.authorities.adopted.values()]
         adopted = [path for path in self.archive.files if any(path.startswith(folder) for folder in folders)]
-        listed = [name for name in self.archive.about.get("secrets", ()) if name in self.archive.files]
-        return sorted({path for path in [*listed, *adopted] if not path.startswith("ca/")})
+        listed_names = [name for name in self.archive.about.get("secrets", ()) if name in self.archive.files]
+        return sorted({path for path in [*listed_names, *adopted] if not path.startswith("ca/")})
 
     def _is_in_the_way(self, path: str) -> bool:
         """Return whether another file is at the place of a file of the backup.
@@ -162,8 +162,8 @@ class Restore:
         place = self.target / path
         if not os.path.lexists(place):
             return False
-        present, content = _read(place), self.archive.files[path].data
-        return present is None or not (present == content or _covers(present, content))
+        present_content, content = _read(place), self.archive.files[path].data
+        return present_content is None or not (present_content == content or _covers(present_content, content))
 
     def _moved(self) -> Iterator[str]:
         """Yield the paths that are moved aside."""
@@ -178,25 +178,25 @@ class Restore:
 
     # -- restoring --
 
-    def carry_out(self) -> Restored:
+    def carry_out(self) -> RestoreResult:
         """Restore the project into `target`. Files in its way are moved aside; other files stay.
 
         Raises PkiError, with everything unchanged, if something cannot be written. It can be repeated after it was killed.
         """
-        moved = list(self._moved())
+        moved_paths = list(self._moved())
         parts = {path.partition("/")[0] for path in self.archive.files}
-        absent = {part for part in parts if part in moved or not os.path.lexists(self.target / part)}
-        secrets = [path for path in self._secrets if path in moved or not os.path.lexists(self.target / path)]
-        placed = [*sorted(absent - {"ca"}), *(path for path in secrets if path.partition("/")[0] not in absent)]
-        placed += ["ca"] if "ca" in parts else []
+        absent = {part for part in parts if part in moved_paths or not os.path.lexists(self.target / part)}
+        secrets = [path for path in self._secrets if path in moved_paths or not os.path.lexists(self.target / path)]
+        placed_paths = [*sorted(absent - {"ca"}), *(path for path in secrets if path.partition("/")[0] not in absent)]
+        placed_paths += ["ca"] if "ca" in parts else []
         aside = self.target / f"{BEFORE_RESTORE}{self.now:{COMPACT}}"
         while os.path.lexists(aside):
             aside = aside.with_name(f"{aside.name}-more")
-        placement = Placement(self.target, aside, moved, placed)
+        placement = Placement(self.target, aside, moved_paths, placed_paths)
         with ExitStack() as locks:
             if (self.target / "ca").is_dir():
                 locks.enter_context(Store(self.target).lock())
-            placement.fill(self._files(placed))
+            placement.fill(self._files(placed_paths))
             try:
                 recovered, unread = self._complete_ledger(placement.stage / "ca")
             except BaseException:
@@ -205,9 +205,9 @@ class Restore:
             # A run that starts meanwhile and finds the new ca/ waits for this lock, until everything is in place.
             locks.enter_context(Store(placement.stage).lock())
             placement.carry_out()
-        left = [path for path in self.archive.files if not _is_below(path, placed)]
-        differ = [path for path in left if _read(self.target / path) != self.archive.files[path].data]
-        return Restored(placed, differ, moved, aside, recovered, unread)
+        left_paths = [path for path in self.archive.files if not _is_below(path, placed_paths)]
+        differ = [path for path in left_paths if _read(self.target / path) != self.archive.files[path].data]
+        return RestoreResult(placed_paths, differ, moved_paths, aside, recovered, unread)
 
     def _files(self, placed: list[str]) -> dict[str, tuple[bytes, int]]:
         """Return the files to place, with their modes, and a record of the last backup that names this backup."""
@@ -221,10 +221,10 @@ class Restore:
         if self.ledger is None:
             return [], []
         other_ledgers = [self.target / LEDGER, *sorted(self.target.glob(f"{BEFORE_RESTORE}*/{LEDGER}"))]
-        existing = [path for path in other_ledgers if os.path.lexists(path)]
+        existing_ledgers = [path for path in other_ledgers if os.path.lexists(path)]
         unread: list[PkiError] = []
         recovered, unread_ledgers = recover_revocations.recover_from_ledgers(
-            folder, dict(self._cas(unread)), existing, f"backup of {self.at}", self.now
+            folder, dict(self._cas(unread)), existing_ledgers, f"backup of {self.at}", self.now
         )
         return recovered, [*unread, *unread_ledgers]
 
@@ -253,11 +253,11 @@ def _require_known_format(archive: Archive, name: str, target: Path) -> None:
         state_format.require_known(
             state_format.parse(record.data, f"{name}: {state_format.SHOWN}", "use another backup"), f"{name}: its ca/"
         )
-    present = None
+    state_in_target = None
     with suppress(PkiError):
-        present = state_format.read(target / "ca")
-    if present:
-        state_format.require_known(present, f"{target}/ca")
+        state_in_target = state_format.read(target / "ca")
+    if state_in_target:
+        state_format.require_known(state_in_target, f"{target}/ca")
 
 
 def _is_certificate_of_ours(path: str) -> bool:
@@ -297,13 +297,13 @@ def _mode(archive: Archive, path: str, file: BackupFile) -> int:
 
 def unknown_leaves(store: Store, ledger_view: LedgerView) -> list[str]:
     """Return the names of certificates in build/ that the ledger lacks."""
-    recorded = (
+    recorded_artifacts = (
         {certificate.serial for certificate in ledger_view.ledger.certificates()} if ledger_view.has_ledger else set()
     )
     unknown = set()
     for path in sorted((store.build / "certs").glob("*/cert.pem")):
         with suppress(ValueError):
-            if x509.load_pem_x509_certificate(path.read_bytes()).serial_number not in recorded:
+            if x509.load_pem_x509_certificate(path.read_bytes()).serial_number not in recorded_artifacts:
                 unknown.add(path.parent.name)
     return sorted(unknown)
 

@@ -88,11 +88,11 @@ class BackupWriter:
             "ledger": head if name == "ca/ledger.db" else None,  # a restore completes only a ledger in ca/ledger.db
         }
         secrets = _secret_files(self.project.inventory, self.project.store)
-        encrypted = age.encrypt(pack(files, {**about, "secrets": secrets}, self.project.now), passphrase)
-        with filesystem.StagedFiles({target: (encrypted, filesystem.SECRET)}) as staged:
+        encrypted_archive = age.encrypt(pack(files, {**about, "secrets": secrets}, self.project.now), passphrase)
+        with filesystem.StagedFiles({target: (encrypted_archive, filesystem.SECRET)}) as staged:
             staged.flush()
-            written = filesystem.read(filesystem.temporary_path(target)) or b""
-            read_back = unpack(age.decrypt(written, passphrase, str(target)), str(target)).files
+            written_data = filesystem.read(filesystem.temporary_path(target)) or b""
+            read_back = unpack(age.decrypt(written_data, passphrase, str(target)), str(target)).files
             is_ledger_intact = ledger is None or ledger_head(read_back[name].data, str(target)) == head
             if read_back != files or not is_ledger_intact:
                 raise PkiError(f"{target}: does not read back as it was written", "check the disk that it is on")

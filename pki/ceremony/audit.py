@@ -86,12 +86,14 @@ def unused_roots_error(folder: Path, unused_roots: list[str]) -> PkiError:
     copies = ((mount.point, filesystem.read_if_possible(mount.point / name)) for mount in drives.mounts())
     for drive, data in copies:
         if data is not None and request_response.digest(data) == opened.get("sha256"):
-            filled = command.format(*(shlex.quote(str(path)) for path in (drive / name, folder, drive)))
+            filled_command = command.format(*(shlex.quote(str(path)) for path in (drive / name, folder, drive)))
             break
     else:
-        filled = command.format("REQUEST", shlex.quote(str(folder)), "DIR")
-        filled += f", where REQUEST is {name} on the exchange drive"
-    return PkiError(f"{folder}: {', '.join(unused_roots)} was created and has signed nothing yet", f"go on: {filled}")
+        filled_command = command.format("REQUEST", shlex.quote(str(folder)), "DIR")
+        filled_command += f", where REQUEST is {name} on the exchange drive"
+    return PkiError(
+        f"{folder}: {', '.join(unused_roots)} was created and has signed nothing yet", f"go on: {filled_command}"
+    )
 
 
 def _audited(folder: Path, crl_paths: CrlPaths) -> tuple[AuditResult, _Created]:
@@ -102,18 +104,18 @@ def _audited(folder: Path, crl_paths: CrlPaths) -> tuple[AuditResult, _Created]:
             f"{path}: does not exist",
             "name a vault, or a project in which a ceremony was accepted; is its drive mounted? findmnt",
         )
-    records, result, created = transcript_chain.load(data, str(path)), AuditResult(), _Created()
-    created.roots_in_transcript |= {
+    records, result, created_names = transcript_chain.load(data, str(path)), AuditResult(), _Created()
+    created_names.roots_in_transcript |= {
         str(record.facts["name"]): str(record.facts["sha256"]) for record in records if record.step == "opened-key"
     }
     result.lines.append(f"transcript: {counted(len(records), 'record')}, one chain, head {records[-1].hash[:16]}")
     for ceremony in sorted((folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):
         if (ceremony / "response.yaml").exists():
             try:
-                result.faults += _ceremony_faults(ceremony, records, crl_paths, created, result.lines)
+                result.faults += _ceremony_faults(ceremony, records, crl_paths, created_names, result.lines)
             except PkiError as error:
                 result.faults.append(error.message)
-    return result, created
+    return result, created_names
 
 
 def _ceremony_faults(
@@ -134,20 +136,20 @@ def _ceremony_faults(
         for crl in response.presigned_crls
         if (crl.root, crl.number) in crl_paths
     }
-    parsed = verify_response.read_response(folder, presigned_crls=paths)
-    if parsed.response.request != request_response.digest(request_data):
+    response_files = verify_response.read_response(folder, presigned_crls=paths)
+    if response_files.response.request != request_response.digest(request_data):
         yield f"{name}: the response answers another request"
     if request.previous != created.last_response:
         yield f"{name}: does not follow the ceremony before it"
-    if fault := verify_response.transcript_fault(parsed, records):
+    if fault := verify_response.transcript_fault(response_files, records):
         yield f"{name}: the transcript {fault}"
-    for fault in verify_response.faults(parsed, request, created.roots):
+    for fault in verify_response.faults(response_files, request, created.roots):
         yield f"{name}: {fault}"
-    _add_results(parsed, created)
-    missing = len(parsed.response.presigned_crls) - len(parsed.presigned_crls)
+    _add_results(response_files, created)
+    missing_count = len(response_files.response.presigned_crls) - len(response_files.presigned_crls)
     lines.append(
-        f"{name}, {parsed.response.signed:%Y-%m-%d}: {counted(len(parsed.certificates), 'certificate')}, {counted(len(parsed.presigned_crls), 'CRL')}"
-        + (f" ({missing} destroyed since)" if missing else "")
+        f"{name}, {response_files.response.signed:%Y-%m-%d}: {counted(len(response_files.certificates), 'certificate')}, {counted(len(response_files.presigned_crls), 'CRL')}"
+        + (f" ({missing_count} destroyed since)" if missing_count else "")
     )
 
 

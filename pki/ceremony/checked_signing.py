@@ -27,7 +27,7 @@ NO_AUTHORITY_KEY_ID = "pkix.authority_key_identifier_extension_absent"
 
 
 @dataclass(frozen=True, slots=True)
-class Linted:
+class LintedDraft:
     """A draft that passed the linter, with its builder and the DER bytes to sign."""
 
     draft: Draft
@@ -36,7 +36,7 @@ class Linted:
     throw_away: Signed
 
 
-def lint_draft(draft: Draft, real_key: PrivateKey) -> Linted:
+def lint_draft(draft: Draft, real_key: PrivateKey) -> LintedDraft:
     """Sign a draft with a throw-away key of the same kind as `real_key`, and check the result.
 
     Raises PkiError that lists all findings of the linter and all differences from the request.
@@ -48,23 +48,23 @@ def lint_draft(draft: Draft, real_key: PrivateKey) -> Linted:
     faults = [*_differences(draft, throw_away), *findings]
     if faults:
         raise PkiError(f"{draft.what}: would have faults: {'; '.join(faults)}", "nothing was signed; correct pki.yaml")
-    return Linted(draft, builder, _to_be_signed(throw_away), throw_away)
+    return LintedDraft(draft, builder, _to_be_signed(throw_away), throw_away)
 
 
-def sign(linted: Linted, issuer: Issuer | PrivateKey) -> Signed:
+def sign(linted: LintedDraft, issuer: Issuer | PrivateKey) -> Signed:
     """Sign exactly the linted bytes with the real key, verify with a second implementation, and lint again.
 
     `issuer` is a root with its key, or only the key of a root that signs itself. Raises PkiError when a check fails.
     """
     what, key = linted.draft.what, issuer.key if isinstance(issuer, Issuer) else issuer
-    signed = _signed(linted.builder, key)
-    if _to_be_signed(signed) != linted.to_be_signed:
+    certificate_or_crl = _signed(linted.builder, key)
+    if _to_be_signed(certificate_or_crl) != linted.to_be_signed:
         raise PkiError(f"{what}: the signed bytes are not those that were linted", "this is a bug: stop the ceremony")
-    issuer_certificate = issuer.certificate if isinstance(issuer, Issuer) else signed
+    issuer_certificate = issuer.certificate if isinstance(issuer, Issuer) else certificate_or_crl
     assert isinstance(issuer_certificate, x509.Certificate)  # for mypy: only a root is signed by its own key alone
-    if faults := check(linted.draft, signed, issuer_certificate):
+    if faults := check(linted.draft, certificate_or_crl, issuer_certificate):
         raise PkiError(f"{what}: {'; '.join(faults)}", "nothing of it was written; stop the ceremony")
-    return signed
+    return certificate_or_crl
 
 
 def check(draft: Draft, signed: Signed, issuer: x509.Certificate) -> list[str]:

@@ -20,13 +20,13 @@ def findings(signed: Signed, permitted: str = "") -> list[str]:
     from pkilint.validation import ValidationFindingSeverity  # noqa: PLC0415 - takes 0.2 s to import
 
     container, document = _validators_and_document(signed)
-    ignored = _ignored_codes(signed) | {permitted}
+    ignored_codes = _ignored_codes(signed) | {permitted}
     return [
         f"{description.finding.code}: {description.message}" if description.message else str(description.finding.code)
         for result in container.validate(document.root)
         for description in result.finding_descriptions
         if description.finding.severity <= ValidationFindingSeverity.WARNING  # FATAL is 0
-        and description.finding.code not in ignored
+        and description.finding.code not in ignored_codes
     ]
 
 

@@ -51,12 +51,12 @@ def _intermediate(request: Request, intermediate: RequestedIntermediate, content
     previous = _previous_generation(intermediate, contents)
     if previous is None:
         return
-    for what, old, new in (
+    for what, old_value, new_value in (
         ("names", previous.domains, intermediate.domains),
         ("addresses", previous.addresses, intermediate.addresses),
     ):
-        added = [str(item) for item in new if item not in old]
-        removed = [str(item) for item in old if item not in new]
+        added = [str(item) for item in new_value if item not in old_value]
+        removed = [str(item) for item in old_value if item not in new_value]
         if added or removed:
             parts = [f"MORE {what}: {', '.join(added)}"] if added else []
             parts += [f"fewer {what}: {', '.join(removed)}"] if removed else []
@@ -65,19 +65,21 @@ def _intermediate(request: Request, intermediate: RequestedIntermediate, content
 
 def _previous_generation(intermediate: RequestedIntermediate, contents: VaultContents) -> RequestedIntermediate | None:
     """Return the previous generation as it was requested, or None."""
-    earlier = [requested for past in contents.history for requested in past.request.intermediates]
-    return next((requested for requested in reversed(earlier) if requested.authority == intermediate.authority), None)
+    earlier_requests = [requested for past in contents.history for requested in past.request.intermediates]
+    return next(
+        (requested for requested in reversed(earlier_requests) if requested.authority == intermediate.authority), None
+    )
 
 
 def _series(series: RequestedSeries, contents: VaultContents) -> Iterator[str]:
     """Describe the CRLs of a root, with new revocations in capitals."""
-    first, last = series.presigned_crls[0], series.presigned_crls[-1]
+    first_crl, last_crl = series.presigned_crls[0], series.presigned_crls[-1]
     count = f"{len(series.presigned_crls)} CRLs" if len(series.presigned_crls) > 1 else "one CRL"
-    yield f"sign {count} of {series.root}, good from {first.this_update:%Y-%m-%d} to {last.next_update:%Y-%m-%d}"
-    earlier = contents.last_series(series.root)
-    listed = {entry.serial for entry in earlier.revoked} if earlier else set[int]()
+    yield f"sign {count} of {series.root}, good from {first_crl.this_update:%Y-%m-%d} to {last_crl.next_update:%Y-%m-%d}"
+    earlier_series = contents.last_series(series.root)
+    listed_serials = {entry.serial for entry in earlier_series.revoked} if earlier_series else set[int]()
     for entry in series.revoked:
-        new = "" if entry.serial in listed else "REVOKE "
-        yield f"  listing {new}{entry.generation}, serial {entry.serial:x}, since {entry.at:%Y-%m-%d}: {entry.reason}"
-    if earlier:
+        prefix = "" if entry.serial in listed_serials else "REVOKE "
+        yield f"  listing {prefix}{entry.generation}, serial {entry.serial:x}, since {entry.at:%Y-%m-%d}: {entry.reason}"
+    if earlier_series:
         yield "  they replace every earlier CRL of it; earlier ones that have not begun must be destroyed"

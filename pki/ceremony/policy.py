@@ -66,25 +66,25 @@ def faults(request: Request, contents: VaultContents, *, roots_are_made: bool) -
 
 def _sequence_faults(request: Request, contents: VaultContents) -> Iterator[str]:
     """Yield a fault unless the request follows the last ceremony in the vault."""
-    last = contents.last
-    last_number = last.number if last else 0
-    if last and request.previous != last.response_digest:
+    last_request = contents.last
+    last_number = last_request.number if last_request else 0
+    if last_request and request.previous != last_request.response_digest:
         yield (
-            f"it does not follow ceremony {last.number}, the last one in this vault; "
-            f"accept the response of ceremony {last.number} first, then make a new request"
+            f"it does not follow ceremony {last_request.number}, the last one in this vault; "
+            f"accept the response of ceremony {last_request.number} first, then make a new request"
         )
-    if last is None and request.previous != NO_RESPONSE:
+    if last_request is None and request.previous != NO_RESPONSE:
         yield "it follows an earlier ceremony, and this vault has none; use the vault of that ceremony"
-    if last and request.number <= last.number:
-        yield f"its number {request.number} is not above that of the last ceremony, {last.number}"
+    if last_request and request.number <= last_request.number:
+        yield f"its number {request.number} is not above that of the last ceremony, {last_request.number}"
     if request.number > last_number + MAX_NUMBER_GAP:
         yield (
             f"its number {request.number} leaps far ahead of the last ceremony, {last_number}; "
             f"at most {last_number + MAX_NUMBER_GAP} is possible"
         )
-    if last and request.organisation != last.request.organisation:
-        yield f"it names the organisation {request.organisation}, the vault is that of {last.request.organisation}"
-    if last and request.sandbox != last.request.sandbox:
+    if last_request and request.organisation != last_request.request.organisation:
+        yield f"it names the organisation {request.organisation}, the vault is that of {last_request.request.organisation}"
+    if last_request and request.sandbox != last_request.request.sandbox:
         yield "a sandbox and a real project never share a root"
     for name in _twice(series.root for series in request.crl_series):
         yield f"{name} would have two series of pre-signed CRLs"
@@ -264,8 +264,8 @@ def _series_faults(request: Request, series: RequestedSeries, contents: VaultCon
             f"expected the day of the request, {request.prepared:%Y-%m-%d}, or earlier"
         )
     yield from _revocation_faults(series, contents)
-    if earlier := contents.last_series(series.root):
-        yield from _replacement_faults(request, series, earlier, contents)
+    if earlier_series := contents.last_series(series.root):
+        yield from _replacement_faults(request, series, earlier_series, contents)
 
 
 def _number_faults(request: Request, series: RequestedSeries, contents: VaultContents) -> Iterator[str]:
@@ -285,9 +285,11 @@ def _number_faults(request: Request, series: RequestedSeries, contents: VaultCon
 
 def _revocation_faults(series: RequestedSeries, contents: VaultContents) -> Iterator[str]:
     """Check that name and serial number belong to one certificate: the operator sees the name, the CRL has the number."""
-    signed = {(past.name, past.certificate.serial_number) for past in contents.issued if past.issuer == series.root}
+    signed_serials = {
+        (past.name, past.certificate.serial_number) for past in contents.issued if past.issuer == series.root
+    }
     for entry in series.revoked:
-        if contents.history and (entry.generation, entry.serial) not in signed:  # a rehearsal has no history
+        if contents.history and (entry.generation, entry.serial) not in signed_serials:  # a rehearsal has no history
             yield f"{entry.generation} with the serial number {entry.serial:x} was never signed by {series.root}"
     for name in _twice(entry.generation for entry in series.revoked):
         yield f"{name} is listed twice"
@@ -309,10 +311,10 @@ def _replacement_faults(
         may_be_left_out = expiry is not None and expiry < request.prepared - CLOCK_TOLERANCE
         if entry.serial not in new_serials and not may_be_left_out:
             yield f"{entry.generation} (serial number {entry.serial:x}) was revoked in an earlier ceremony and is not listed"
-    for old in earlier.presigned_crls:
-        if old.next_update > request.prepared and not _is_replaced(old.this_update, series, request.prepared):
-            yield f"nothing replaces CRL {old.number} of an earlier ceremony, which begins on {old.this_update:%Y-%m-%d}"
-    last_expiry = max(old.next_update for old in earlier.presigned_crls)
+    for old_crl in earlier.presigned_crls:
+        if old_crl.next_update > request.prepared and not _is_replaced(old_crl.this_update, series, request.prepared):
+            yield f"nothing replaces CRL {old_crl.number} of an earlier ceremony, which begins on {old_crl.this_update:%Y-%m-%d}"
+    last_expiry = max(old_crl.next_update for old_crl in earlier.presigned_crls)
     new_expiry = series.presigned_crls[-1].next_update
     if new_expiry < last_expiry:
         yield f"it ends on {new_expiry:%Y-%m-%d}, before the series that it replaces, which ends on {last_expiry:%Y-%m-%d}"

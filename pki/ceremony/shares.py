@@ -80,10 +80,10 @@ def combine(shares: Sequence[str]) -> str:
 def check_share(place: int, share: str, earlier: Sequence[str] = ()) -> None:
     """Raise PkiError when the typed words are not a share, or do not belong to the `earlier` shares."""
     texts = [_spelt(earlier_place, earlier_share) for earlier_place, earlier_share in enumerate(earlier, 1)]
-    parsed = [_parsed(earlier_place, text) for earlier_place, text in enumerate(texts, 1)]
-    parsed.append(_parsed(place, _spelt(place, share)))
-    _check_one_passphrase(parsed)
-    _check_different_shares(parsed)
+    shares = [_parsed(earlier_place, text) for earlier_place, text in enumerate(texts, 1)]
+    shares.append(_parsed(place, _spelt(place, share)))
+    _check_one_passphrase(shares)
+    _check_different_shares(shares)
 
 
 def render_cards(shares: Sequence[str], k: int, root: str, organisation: str, created: datetime) -> dict[str, bytes]:
@@ -112,12 +112,12 @@ def _passphrase(entropy: bytes) -> str:
 
 def _spelt(place: int, share: str) -> str:
     """Return a share with its words complete. Raises PkiError."""
-    typed = words.split(share)
-    if wrong := words.misspelt(typed):
-        raise PkiError(wrong, RETYPE, lead=f"share {place}")
-    if len(typed) != SHARE_WORDS:
-        raise PkiError(f"has {len(typed)} words, a share has {SHARE_WORDS}", RETYPE, lead=f"share {place}")
-    return " ".join(words.complete(word) for word in typed)
+    typed_words = words.split(share)
+    if misspelt_words := words.misspelt(typed_words):
+        raise PkiError(misspelt_words, RETYPE, lead=f"share {place}")
+    if len(typed_words) != SHARE_WORDS:
+        raise PkiError(f"has {len(typed_words)} words, a share has {SHARE_WORDS}", RETYPE, lead=f"share {place}")
+    return " ".join(words.complete(word) for word in typed_words)
 
 
 def _parsed(place: int, text: str) -> Any:

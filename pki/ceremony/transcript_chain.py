@@ -105,15 +105,15 @@ def _fault_of_shape(tree: Any) -> str:
         return "is not a record"
     if unknown := sorted(tree.keys() - set(KEYS)):
         return f"unknown key '{unknown[0]}'"
-    if missing := [key for key in KEYS if key not in tree]:
-        return f"lacks the key '{missing[0]}'"
-    expected = {
+    if missing_keys := [key for key in KEYS if key not in tree]:
+        return f"lacks the key '{missing_keys[0]}'"
+    expected_types = {
         "n: expected a number": type(tree["n"]) is int,
         "facts: expected names with values": isinstance(tree["facts"], dict),
         "step: expected lower-case letters and hyphens": isinstance(tree["step"], str) and STEP.fullmatch(tree["step"]),
         "at: expected a moment such as 2026-11-23T06:00:00Z": _is_moment(tree["at"]),
     }
-    return next((fault for fault, is_as_expected in expected.items() if not is_as_expected), "")
+    return next((fault for fault, is_as_expected in expected_types.items() if not is_as_expected), "")
 
 
 def _is_moment(text: Any) -> bool:

@@ -45,9 +45,9 @@ def period(records: Sequence[Record]) -> str:
     """Return the first and the last moment of the records."""
     if not records:
         return ""
-    first, last = records[0].at, records[-1].at
-    is_one_day = first.date() == last.date()
-    return f"{first:%Y-%m-%d %H:%M} to {last:{'%H:%M' if is_one_day else '%Y-%m-%d %H:%M'}} UTC"
+    start, end = records[0].at, records[-1].at
+    is_one_day = start.date() == end.date()
+    return f"{start:%Y-%m-%d %H:%M} to {end:{'%H:%M' if is_one_day else '%Y-%m-%d %H:%M'}} UTC"
 
 
 def vault(records: Sequence[Record]) -> str:
@@ -72,8 +72,8 @@ def _made(record: Record) -> Iterator[SummaryLine]:
 def _crls(root: str, records: Sequence[Record]) -> SummaryLine:
     numbers = [str(record.facts.get("number", "")) for record in records]
     what = f"{len(numbers)} CRLs of {root} were signed" if len(numbers) > 1 else f"One CRL of {root} was signed"
-    named = [f"number {number}{_valid(record.facts)}" for number, record in zip(numbers, records, strict=True)]
-    return SummaryLine(f"{what}: {'; '.join(named).replace(',;', ';').rstrip(',')}.")
+    crl_texts = [f"number {number}{_valid(record.facts)}" for number, record in zip(numbers, records, strict=True)]
+    return SummaryLine(f"{what}: {'; '.join(crl_texts).replace(',;', ';').rstrip(',')}.")
 
 
 def _valid(facts: Mapping[str, object]) -> str:

@@ -56,8 +56,8 @@ class Vault:
         """Return the certificates of the roots whose keys are or were here, the oldest first."""
         certificates: dict[str, x509.Certificate] = {}
         paths = ((GenerationName.parse(path.parent.name), path) for path in self.folder.glob("root-*/cert.pem"))
-        numbered = sorted((name.number, path) for name, path in paths if name.number)
-        for _, path in numbered:
+        numbered_paths = sorted((name.number, path) for name, path in paths if name.number)
+        for _, path in numbered_paths:
             try:
                 certificates[path.parent.name] = x509.load_pem_x509_certificate(filesystem.read(path) or b"")
             except ValueError:
@@ -109,22 +109,22 @@ class Vault:
 
     def destroy_key(self, root: str, passphrase: str) -> list[str]:
         """Destroy a root's key, in its token or on this drive. Return the names of what was destroyed."""
-        destroyed = []
+        destroyed_files = []
         if uri := self.token_of(root):
             pkcs11.destroy(uri, passphrase)
-            destroyed.append(str(uri))
+            destroyed_files.append(str(uri))
         for name in ("key.pem", "key.uri"):
             path = self.folder / root / name
             if path.exists():
                 overwrite(path)
-                destroyed.append(f"{root}/{name}")
-        return destroyed
+                destroyed_files.append(f"{root}/{name}")
+        return destroyed_files
 
     def discard_root(self, root: str, passphrase: str) -> list[str]:
         """Destroy a root that signed nothing, with its certificate. Return the names of what was destroyed."""
-        destroyed = self.destroy_key(root, passphrase)
+        destroyed_files = self.destroy_key(root, passphrase)
         shutil.rmtree(self.folder / root)
-        return destroyed
+        return destroyed_files
 
     # -- ceremonies --
 

@@ -56,9 +56,10 @@ def recognise(vault: Vault, at: datetime, *, may_begin: bool) -> VaultIdentity:
     if identity is None:
         _check_may_become_vault(vault, may_begin=may_begin)
         return VaultIdentity(format="doit-pki vault 1", vault=secrets.token_hex(4), made=at)
-    if (recorded := _recorded_number(vault)) and recorded != identity.vault:
+    if (recorded_number := _recorded_number(vault)) and recorded_number != identity.vault:
         raise PkiError(
-            f"{path}: has the vault number {identity.vault}, the transcript has {recorded}", "use the other drive"
+            f"{path}: has the vault number {identity.vault}, the transcript has {recorded_number}",
+            "use the other drive",
         )
     return identity
 

@@ -110,15 +110,15 @@ def transcript_fault(parsed: ParsedResponse, records: Sequence[Record]) -> str:
 def _structure_faults(parsed: ParsedResponse, request: Request) -> Iterator[str]:
     """Yield what was requested and is missing, and what was not requested."""
     response = parsed.response
-    requested = {(root.name, root.name) for root in request.roots}
-    requested |= {(intermediate.name, intermediate.issuer) for intermediate in request.intermediates}
-    requested |= {(certificate.name, certificate.issuer) for certificate in request.cross_certificates}
+    requested_names = {(root.name, root.name) for root in request.roots}
+    requested_names |= {(intermediate.name, intermediate.issuer) for intermediate in request.intermediates}
+    requested_names |= {(certificate.name, certificate.issuer) for certificate in request.cross_certificates}
     presigned_crls = [
         (series.root, presigned_crl.number) for series in request.crl_series for presigned_crl in series.presigned_crls
     ]
-    for name, issuer in sorted(requested - parsed.certificates.keys()):
+    for name, issuer in sorted(requested_names - parsed.certificates.keys()):
         yield f"{name} by {issuer} is missing"
-    for name, issuer in sorted(parsed.certificates.keys() - requested):
+    for name, issuer in sorted(parsed.certificates.keys() - requested_names):
         yield f"{name} by {issuer} was not requested"
     if presigned_crls != [(presigned_crl.root, presigned_crl.number) for presigned_crl in response.presigned_crls]:
         yield "its CRLs are not the requested ones"

@@ -45,28 +45,28 @@ def _share_residue(numbers: Sequence[int]) -> int:
 def _fault(typed_words: Sequence[str], residue: Residue) -> str:
     """Return where the words do not match their checksum, as a phrase."""
     numbers = words.numbers(typed_words)
-    wrong = residue(numbers)
-    if not wrong:
+    typed_residue = residue(numbers)
+    if not typed_residue:
         return ""
     for place in range(1, len(numbers)):
-        swapped = [*numbers[: place - 1], numbers[place], numbers[place - 1], *numbers[place + 1 :]]
-        if not residue(swapped):
+        swapped_numbers = [*numbers[: place - 1], numbers[place], numbers[place - 1], *numbers[place + 1 :]]
+        if not residue(swapped_numbers):
             return f"words {place} and {place + 1} are in the wrong order"
-    places = [place for place in range(len(numbers)) if _can_be_fixed(numbers, place, residue, wrong)]
+    places = [place for place in range(len(numbers)) if _can_be_fixed(numbers, place, residue, typed_residue)]
     return f"word {places[0] + 1} is wrong" if len(places) == 1 else "more than one word is wrong"
 
 
-def _can_be_fixed(numbers: Sequence[int], place: int, residue: Residue, wrong: int) -> bool:
-    """Return whether another word at `place` makes the words match their checksum."""
+def _can_be_fixed(numbers: Sequence[int], place: int, residue: Residue, typed_residue: int) -> bool:
+    """Return whether another word at `place` makes the words match their checksum; `typed_residue` is the residue now."""
 
     def changed(by: int) -> int:
-        return residue([*numbers[:place], numbers[place] ^ by, *numbers[place + 1 :]]) ^ wrong
+        return residue([*numbers[:place], numbers[place] ^ by, *numbers[place + 1 :]]) ^ typed_residue
 
-    reached = {0}
+    reachable_residues = {0}
     for bit in range(BITS):
         effect = changed(1 << bit)
-        reached |= {before ^ effect for before in reached}
-    return wrong in reached
+        reachable_residues |= {before ^ effect for before in reachable_residues}
+    return typed_residue in reachable_residues
 
 
 def _checksum(numbers: Sequence[int], purpose: bytes) -> list[int]:
@@ -77,7 +77,7 @@ def _checksum(numbers: Sequence[int], purpose: bytes) -> list[int]:
 
 
 def _packed(numbers: Sequence[int]) -> int:
-    packed = 0
+    packed_number = 0
     for number in numbers:
-        packed = packed << BITS | number
-    return packed
+        packed_number = packed_number << BITS | number
+    return packed_number

@@ -47,15 +47,15 @@ def matches(typed: str, hex_digest: str) -> bool:
 def mismatch(typed: str, hex_digest: str) -> str:
     """Return why the typed words are not the first words of the digest, or "". Never names the right word."""
     typed_words, right = split(typed), of_digest(hex_digest)
-    if wrong := misspelt(typed_words):
-        return wrong
+    if misspelt_words := misspelt(typed_words):
+        return misspelt_words
     for place, (word, expected) in enumerate(zip(typed_words, right, strict=False), 1):
         if complete(word) != expected:
             return f"word {place}, '{word}', is not word {place} of this digest"
     if len(typed_words) > len(right):
         return f"{len(typed_words)} words are too many, a digest has {len(right)}"
-    if missing := max(WORDS_TO_TYPE - len(typed_words), 0):
-        return f"{missing} more word{' is' if missing == 1 else 's are'} needed: the first {WORDS_TO_TYPE} at least"
+    if missing_count := max(WORDS_TO_TYPE - len(typed_words), 0):
+        return f"{missing_count} more word{' is' if missing_count == 1 else 's are'} needed: the first {WORDS_TO_TYPE} at least"
     return ""
 
 
@@ -123,8 +123,8 @@ def misspelt(typed_words: Sequence[str]) -> str:
 
 def difference(typed_words: Sequence[str], right: Sequence[str]) -> str:
     """Return how the typed words differ from the first right ones, or "". Never names the right word."""
-    if wrong := misspelt(typed_words):
-        return wrong
+    if misspelt_words := misspelt(typed_words):
+        return misspelt_words
     for place, (word, expected) in enumerate(zip(typed_words, right, strict=False), 1):
         if complete(word) != expected:
             return f"word {place} is wrong"

@@ -28,7 +28,7 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     chosen = {require_one_of(name, remote, "remote host") for name in hosts}
     deliveries = [
         delivery
-        for delivery in waiting_roots.waiting(project.store, project.cache, plan)
+        for delivery in waiting_roots.waiting_deliveries(project.store, project.cache, plan)
         if not chosen or delivery.host in chosen
     ]
     for name in sorted(chosen - {delivery.host for delivery in deliveries}):
@@ -50,7 +50,7 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     with held_project_of(context) as project:
         root_by_host = {
             delivery.host: delivery.root().fingerprint
-            for delivery in waiting_roots.waiting(project.store, project.cache, pipeline_plan.plan(project))
+            for delivery in waiting_roots.waiting_deliveries(project.store, project.cache, pipeline_plan.plan(project))
         }
         if any(root_by_host.get(name) != root.fingerprint for name in names):
             raise PkiError("the waiting hosts or the new root changed meanwhile; nothing was accepted", same_command)

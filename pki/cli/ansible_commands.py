@@ -33,12 +33,12 @@ def export(context: Context, folder: str, ansible_vault_password_file: str = "")
     project, screen, target = project_of(context), Screen(), path_of(context, folder)
     if target.exists() and any(target.iterdir()) and not (target / playbooks.COLLECTION).is_dir():
         raise PkiError(f"{folder}: is not empty", "name a new folder, or one that deploy.export made")
-    payloads, failed = [], 0
+    payloads, failed_count = [], 0
     for delivery in _ssh_deliveries(project).values():
         try:
             payloads.append(fleet.prepare_payload(delivery, project.now))
         except PkiError as error:
-            failed += 1
+            failed_count += 1
             screen.failed(ArtifactId("deploy", delivery.host), error.message, error.hint)
     if by_command := [name for name, delivery in plan.plan(project).deliveries.items() if delivery.hook]:
         screen.line(f"left out: {', '.join(by_command)}; doit starts their command itself (deliver: {{command: …}})")
@@ -56,14 +56,14 @@ def export(context: Context, folder: str, ansible_vault_password_file: str = "")
         screen.line(
             "it contains private keys: protect it and delete it afterwards, or use --ansible-vault-password-file FILE"
         )
-    if failed:
+    if failed_count:
         raise Exit(code=1)
 
 
 @command
 def collect(context: Context, events: str) -> None:
     """Record the receipts of a run elsewhere from its events: ansible-runner's folder job_events, or AWX's list as JSON."""
-    screen, failed = Screen(), 0
+    screen, failed_count = Screen(), 0
     invalid: list[str] = []
     results = runner.host_results(runner.read_events(path_of(context, events), invalid))
     for name in invalid:
@@ -77,12 +77,12 @@ def collect(context: Context, events: str) -> None:
             try:
                 reasons = fleet.collect(deliveries[require_one_of(host, deliveries, "ssh host")], result, project.now)
             except PkiError as error:
-                failed += 1
+                failed_count += 1
                 screen.failed(ArtifactId("deploy", host), error.message, error.hint)
             else:
                 screen.done(Verb.DEPLOYED if reasons else Verb.UNCHANGED, ArtifactId("deploy", host), joined(reasons))
-    screen.line(f"{len(results) - failed} of {len(deliveries)} hosts have their release")
-    if failed or invalid:
+    screen.line(f"{len(results) - failed_count} of {len(deliveries)} hosts have their release")
+    if failed_count or invalid:
         raise Exit(code=1)
 
 

@@ -12,7 +12,7 @@ from invoke.exceptions import Exit
 from pki.backup import lost_ledger
 from pki.backup import restore as restoring
 from pki.backup import write_backup as backing_up
-from pki.backup.restore import Restore, Restored
+from pki.backup.restore import Restore, RestoreResult
 from pki.backup.write_backup import LEDGER_COPY
 from pki.cli.decorator import command_with, home_of, now_of, passphrase_in, path_of, project_of
 from pki.cli.prompt import confirm
@@ -74,19 +74,19 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
     path, target = path_of(context, file), path_of(context, to) if to else home_of(context)
     check_owner(target)
     restoring.check_target(target)
-    sealed = filesystem.read(path)
-    if sealed is None:
+    archive = filesystem.read(path)
+    if archive is None:
         raise PkiError(f"{file}: is not there", "name a file that ./run invoke backup wrote")
     passphrase = passphrase_in(context, passphrase_file) or ask_secretly("passphrase of the backup: ")
     if passphrase is None:
         raise NO_TERMINAL
     with _disk_errors():
-        backup = restoring.Restore.read(sealed, passphrase, file, target, now_of(context))
+        backup = restoring.Restore.read(archive, passphrase, file, target, now_of(context))
         if not yes and (intact := backup.nothing_lost()):
             print(f"{target}: {intact}")
             confirm(f"replace it by the backup of {backup.at}?", f"./run invoke restore {file}")
-        restored = backup.carry_out()
-    _print_restored(Screen(), backup, restored)
+        outcome = backup.carry_out()
+    _print_restored(Screen(), backup, outcome)
     project = Project.open(target, now_of(context))
     if project.roots.missing:
         error = refusal(project.roots.missing, project.inventory, project.store)
@@ -104,7 +104,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
     )
 
 
-def _print_restored(screen: Screen, backup: Restore, restored: Restored) -> None:
+def _print_restored(screen: Screen, backup: Restore, restored: RestoreResult) -> None:
     screen.done("restored", "project", f"{backup.target}: {', '.join(restored.placed)}, as of {backup.at}")
     if restored.moved:
         screen.line(f"  moved to {restored.aside}: {', '.join(restored.moved)}")

@@ -63,13 +63,13 @@ class Names:
             return [Meaning(bare, "")]
         if (client := f"{CLIENT_PREFIX}{bare}") in names:
             return [Meaning(client, "the client")]
-        declared = [meaning for meaning in (*self._services(bare), *self._hosts(bare)) if meaning.leaf in names]
-        declared += [
+        meanings = [meaning for meaning in (*self._services(bare), *self._hosts(bare)) if meaning.leaf in names]
+        meanings += [
             Meaning(leaf.name, "a name in the certificate")
             for leaf in self.leaves.values()
             if is_among(bare, leaf.names)
         ]
-        declared += [
+        meanings += [
             Meaning(leaf.name, "the common name of the certificate")
             for leaf in self.leaves.values()
             if leaf.common_name == bare
@@ -79,7 +79,7 @@ class Names:
             for certificate in self.issued
             if is_among(bare, certificate.names)
         )
-        return declared or list(former_names)
+        return meanings or list(former_names)
 
     def _services(self, name: str) -> Iterator[Meaning]:
         for host, config in self.inventory.hosts.items():
@@ -102,10 +102,12 @@ def is_among(name: str, names: Iterable[str]) -> bool:
 
 def not_declared(name: str, names: Iterable[str]) -> PkiError:
     """Return the error for a name that nothing in this project declares, with the closest of `names`."""
-    declared = sorted(names)
-    close = difflib.get_close_matches(name, declared, n=1)
-    shown = ", ".join(declared[:SHOWN]) + (f" and {len(declared) - SHOWN} more" if len(declared) > SHOWN else "")
-    hint = f"declared here: {shown}" if declared else "./run doit"
+    known_names = sorted(names)
+    close = difflib.get_close_matches(name, known_names, n=1)
+    shown = ", ".join(known_names[:SHOWN]) + (
+        f" and {len(known_names) - SHOWN} more" if len(known_names) > SHOWN else ""
+    )
+    hint = f"declared here: {shown}" if known_names else "./run doit"
     if close:
         hint = f"did you mean {close[0]}?"
     return PkiError(f"{name}: not declared in pki.yaml", hint)

@@ -41,14 +41,14 @@ def check(context: Context, json: bool = False) -> None:
     data = loader.read(home / "pki.yaml")
     config, tree = loader.load_with_tree(home / "pki.yaml", data)
     with tempfile.TemporaryDirectory() as folder:
-        trial = Path(folder) / "trial"
-        _copy(home, trial, config, tree)
-        run = Run(trial, now_of(context), evidence_of(context))
+        copy = Path(folder) / "trial"
+        _copy(home, copy, config, tree)
+        run = Run(copy, now_of(context), evidence_of(context))
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as printed:
             status = run.main(["cert", "release"])
-        faults = list(_faults(LastRun.load(Store(trial)), status, printed.getvalue()))
-        unused = run.plan.unused_template_faults() if status < INVALID else ()
-        faults += [Notice("templates", fault.message, fault.hint) for fault in unused]
+        faults = list(_faults(LastRun.load(Store(copy)), status, printed.getvalue()))
+        template_faults = run.plan.faults_outside_releases() if status < INVALID else ()
+        faults += [Notice("templates", fault.message, fault.hint) for fault in template_faults]
     if json:
         remarks = [Remark(subject=fault.subject, text=fault.text, remedy=fault.remedy) for fault in faults]
         CheckOutput(at=now_of(context), hosts=len(config.hosts), faults=remarks).show()

@@ -36,8 +36,8 @@ def add(context: Context, name: str, dns: list[str], email: str = "", uri: str =
     A person has an --email, a machine one or more --dns, or a SPIFFE ID: --uri spiffe://DOMAIN/PATH. Comments and layout of pki.yaml stay. If the place of the line is not certain, the line is shown and nothing is written.
     """
     dns_names = list(dns)
-    given: dict[str, str | list[str]] = {"email": email, "dns": dns_names, "uri": uri}
-    names = {key: value for key, value in given.items() if value}
+    settings: dict[str, str | list[str]] = {"email": email, "dns": dns_names, "uri": uri}
+    names = {key: value for key, value in settings.items() if value}
     if not names:
         raise PkiError(
             f"{name}: has no name besides its own", "--email ADDRESS for a person, --dns NAME or --uri ID for a machine"
@@ -122,11 +122,11 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
 def _valid(ledger_view: LedgerView, revocations: Revocations, name: str) -> list[Issued]:
     """Return the valid certificates of a client in pki.yaml: its own, and others with its CN."""
     ledger_view.check()
-    issued = revocations.unexpired()
-    with_same_cn = certificates_of_client(issued, name)
+    certificates = revocations.unexpired()
+    with_same_cn = certificates_of_client(certificates, name)
     return [
         certificate
-        for certificate in issued
+        for certificate in certificates
         if (certificate.artifact == client_artifact(name) or certificate in with_same_cn) and not certificate.revoked
     ]
 
@@ -150,8 +150,10 @@ def installed(context: Context, name: str, serial: str = "") -> None:
             identity.name: identity for identity in identities(project.inventory, project.now, project.ledger_view)
         }
         identity = by_name[require_one_of(name, by_name, "client")]
-        issued = {f"{cert.serial:x}": cert for cert in project.ledger.certificates(artifact=client_artifact(name))}
-        cert = issued.get(serial.lower().lstrip("0")) if serial else identity.newest
+        certificates = {
+            f"{cert.serial:x}": cert for cert in project.ledger.certificates(artifact=client_artifact(name))
+        }
+        cert = certificates.get(serial.lower().lstrip("0")) if serial else identity.newest
         if cert is None and serial:
             raise PkiError(f"{serial}: {name} has no certificate with this serial number", "./run invoke ledger.list")
         if cert is None:
@@ -163,7 +165,7 @@ def installed(context: Context, name: str, serial: str = "") -> None:
         client_artifact(name),
         f"serial {cert.serial:x} is installed; it expires on {cert.not_after:%Y-%m-%d}",
     )
-    for other in issued.values():
+    for other in certificates.values():
         if other.serial != cert.serial and not other.revoked and other.not_after >= project.now:
             screen.line(f"serial {other.serial:x} is valid too, until {other.not_after:%Y-%m-%d}; to revoke it:")
             screen.line(f"  ./run invoke revoke {other.serial:x} --reason superseded")
@@ -176,14 +178,14 @@ def _rows(project: Project) -> Iterator[tuple[str, ...]]:
         client = project.inventory.clients[identity.name]
         until = f"{newest.not_after:%Y-%m-%d}" if newest else ""
         if leaf is None:
-            state, following = "blocked", "by a root ceremony: ./run invoke plan"
+            state, next_step = "blocked", "by a root ceremony: ./run invoke plan"
         elif leaf_files.stopped_reasons(project.revocations, leaf.artifact):
-            state, following = "stopped", f"nothing until ./run invoke renew {identity.name}"
+            state, next_step = "stopped", f"nothing until ./run invoke renew {identity.name}"
         elif newest is None:
-            state, following = "missing", "doit issues it"
+            state, next_step = "missing", "doit issues it"
         else:
             state = "due" if certificates.LeafCertificates(project).stale_reasons(leaf) else "ok"
-            following = f"renewed from {leaf.renewal_start(newest.not_after):%Y-%m-%d} on"
+            next_step = f"renewed from {leaf.renewal_start(newest.not_after):%Y-%m-%d} on"
         dates = [f"{decision.at:%Y-%m-%d}" if decision else "" for decision in (identity.exported, identity.installed)]
         yield (
             identity.name,
@@ -192,7 +194,7 @@ def _rows(project: Project) -> Iterator[tuple[str, ...]]:
             state,
             until,
             *dates,
-            _not_installed(project.now, identity) or following,
+            _not_installed(project.now, identity) or next_step,
         )
 
 

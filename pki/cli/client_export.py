@@ -170,10 +170,10 @@ def _identity(project: Project, client: str) -> ClientIdentity:
 
 
 def _check(project: Project, leaf: Leaf) -> None:
-    bundle = certificates.LeafCertificates(project).examine(leaf)
-    fault = joined(bundle) if isinstance(bundle, list) else ""
-    if not isinstance(bundle, list) and bundle.not_after < project.now:
-        fault = f"expired on {bundle.not_after:%Y-%m-%d}"
+    examination = certificates.LeafCertificates(project).examine(leaf)
+    fault, summary = joined(examination.faults), examination.summary
+    if summary and summary.not_after < project.now:
+        fault = f"expired on {summary.not_after:%Y-%m-%d}"
     if fault:
         hint = "./run doit (./run invoke plan shows what blocks it), then again"
         raise PkiError(f"{ArtifactId('cert', leaf.name)}: {fault}", hint)

@@ -83,9 +83,9 @@ def _chosen(custody: Custody, name: str) -> str:
         return _strong(custody.passphrase_file, from_file)
     with without_echo():
         while True:
-            typed = ask_hidden(f"passphrase for {name}: ", partial(_strong, "the passphrase"))
-            if typed == words.passphrase(ask("once more: ", hidden=True)):
-                return typed
+            passphrase = ask_hidden(f"passphrase for {name}: ", partial(_strong, "the passphrase"))
+            if passphrase == words.passphrase(ask("once more: ", hidden=True)):
+                return passphrase
             Screen().line("the two differ; type it again, twice (Ctrl-C stops)")
 
 
@@ -175,8 +175,8 @@ def secret_reader(
 
 def _files_for(root: str, files: list[str]) -> list[str]:
     """Return the files that are named for a root; if there are none, those that are for any root."""
-    own = [file.removeprefix(f"{root}=") for file in files if file.startswith(f"{root}=")]
-    return own or [file for file in files if not re.match(r"root-[0-9]+=", file)]
+    own_files = [file.removeprefix(f"{root}=") for file in files if file.startswith(f"{root}=")]
+    return own_files or [file for file in files if not re.match(r"root-[0-9]+=", file)]
 
 
 def _secret(context: Context, vault: Vault, root: str, passphrase_file: str, share_files: list[str]) -> str:

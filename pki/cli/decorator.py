@@ -60,8 +60,8 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
             raise _exit(from_bug(error)) from None
 
     names = list(inspect.signature(function).parameters)[1:]
-    called = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
-    setattr(reporting, option_help.MEANING, option_help.help_of(called, names))
+    command_name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+    setattr(reporting, option_help.MEANING, option_help.help_of(command_name, names))
     if not may_lack:
         return task(reporting, iterable=many, auto_shortflags=False)
     return task(reporting, iterable=many, positional=[may_lack], optional=[may_lack], auto_shortflags=False)

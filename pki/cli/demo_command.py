@@ -32,8 +32,8 @@ def vlans(context: Context, keep: bool = False) -> None:
         vlan_demo.show(screen, responses)
         if keep:
             _shell(screen, demo.admin)
-    if unexpected := [response for response in responses if not response.is_expected]:
-        raise Exit(f"{len(unexpected)} of {len(responses)} results are not as expected", code=1)
+    if unexpected_responses := [response for response in responses if not response.is_expected]:
+        raise Exit(f"{len(unexpected_responses)} of {len(responses)} results are not as expected", code=1)
     screen.line(f"all {len(responses)} results are as expected; the machines were removed")
 
 

@@ -81,14 +81,14 @@ def bootstrap(
     account = "" if is_local else transport.user or "root"
     receipt, exact = delivery.records.receipt, scope == "certificates"
     permissions = bootstraps.permissions_text(host, payload, receipt, exact=exact, trusted=trust)
-    prepared = bootstraps.Bootstrap(host, permissions, account, public_key)
+    preparation = bootstraps.Bootstrap(host, permissions, account, public_key)
     if show:
         _record_roots(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
-        print(prepared.script(), end="")
+        print(preparation.script(), end="")
         return
     login_transport = replace(transport, user=login, identity="")
     as_root = os.geteuid() == 0 if transport.is_local else login in {"", "root"}
-    output = bootstraps.install(prepared, login_transport, as_root=as_root)
+    output = bootstraps.install(preparation, login_transport, as_root=as_root)
     bootstraps.verify_start(transport, payload, as_root=os.geteuid() == 0)
     _record_roots(project.store, project.now, project.ledger_view, project.host_decisions, host, payload, scope)
     if receipt and receipt.held_back:  # the next run deploys these files
@@ -125,14 +125,14 @@ def _record_roots(
     scope: str,
 ) -> None:
     """Record which roots a host accepts from now on, also before a script with --show is run by hand."""
-    accepted = ledger_decisions.ANY
+    accepted_roots = ledger_decisions.ANY
     if scope == "certificates":
-        accepted = " ".join(release_roots.find_roots(payload).fingerprints) or ledger_decisions.NONE
-    fingerprints = [] if accepted == ledger_decisions.NONE else accepted.split()
+        accepted_roots = " ".join(release_roots.find_roots(payload).fingerprints) or ledger_decisions.NONE
+    fingerprints = [] if accepted_roots == ledger_decisions.NONE else accepted_roots.split()
     is_recorded = host_decisions.permitted_roots.get(host) == fingerprints
-    is_default = accepted == ledger_decisions.ANY and host not in host_decisions.permitted_roots
+    is_default = accepted_roots == ledger_decisions.ANY and host not in host_decisions.permitted_roots
     if not is_recorded and not is_default:
-        _decide(store, now, ledger_view, host, "roots-permitted", accepted)
+        _decide(store, now, ledger_view, host, "roots-permitted", accepted_roots)
 
 
 @command
@@ -175,12 +175,12 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
     receipt, current = delivery.records.receipt, Payload.of(project.store.release(host))
     if receipt is None or current is None:
         raise PkiError(f"{host}: was never deployed", f"./run invoke deploy.push {host}")
-    earlier = delivery.records.history.find_release(host, to, receipt.release).release.digest
+    earlier_digest = delivery.records.history.find_release(host, to, receipt.release).release.digest
     previous_pin = delivery.payloads.pinned()
     if not yes:
         same_command = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
-        confirm(f"put {host} back to release {earlier[:12]}, and pin it there until deploy.push?", same_command)
-    _decide(project.store, project.now, project.ledger_view, host, "pinned", earlier)
+        confirm(f"put {host} back to release {earlier_digest[:12]}, and pin it there until deploy.push?", same_command)
+    _decide(project.store, project.now, project.ledger_view, host, "pinned", earlier_digest)
     try:
         _deliver(context, delivery)
     except BaseException:  # also Ctrl-C: the host keeps its release, so its former pin must stay
@@ -196,7 +196,9 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
         else:
             _decide(project.store, project.now, project.ledger_view, host, "unpinned", "the rollback failed")
         raise
-    Screen().line(f"{host} is pinned to {earlier[:12]}; to follow new releases again: ./run invoke deploy.push {host}")
+    Screen().line(
+        f"{host} is pinned to {earlier_digest[:12]}; to follow new releases again: ./run invoke deploy.push {host}"
+    )
 
 
 def _decide(store: Store, now: datetime, ledger_view: LedgerView, host: str, decision: str, detail: str) -> None:

@@ -64,10 +64,10 @@ def _print_drift(screen: Screen, results: Mapping[str, _DriftResult | PkiError])
             screen.due(name, str(reason))
         if result.writable:
             screen.line(f"→ {drifts.permission_remedy(result.writable, host)}")
-    unchanged = [result for result in results.values() if not isinstance(result, PkiError) and not result.phrases]
-    if len(unchanged) == len(results):
-        waiting = sum(result.waiting for result in unchanged)
-        suffix = f"; {counted(waiting, 'change')} to be made by the next run" if waiting else ""
+    unchanged_hosts = [result for result in results.values() if not isinstance(result, PkiError) and not result.phrases]
+    if len(unchanged_hosts) == len(results):
+        waiting_count = sum(result.waiting for result in unchanged_hosts)
+        suffix = f"; {counted(waiting_count, 'change')} to be made by the next run" if waiting_count else ""
         screen.line(f"{counted(len(results), 'host')} without drift{suffix}")
 
 
@@ -112,5 +112,5 @@ def _drift(delivery: Delivery, now: datetime) -> _DriftResult | PkiError:
     reasons = drifts.drift_reasons(states, receipt)
     drifted_states = [state for state in states if drifts.drift_reasons([state], receipt)]
     drift_texts = differences(drifted_states)
-    waiting = len(differences(states)) - len(drift_texts)
-    return _DriftResult([*drift_texts, *session.writable], reasons, session.writable, waiting)
+    waiting_count = len(differences(states)) - len(drift_texts)
+    return _DriftResult([*drift_texts, *session.writable], reasons, session.writable, waiting_count)

@@ -104,7 +104,7 @@ class StatusOutput(Output):
 class ExplainLine(Part):
     """One line of `explain`."""
 
-    about: str = Field(description="topic of the line, such as purpose, key or expiry")
+    about: str = Field(description="topic of the line, such as what, key or valid until")
     text: str = Field(description="the explanation")
 
 

@@ -15,7 +15,7 @@ from invoke.exceptions import Exit
 
 from pki.authority import recover_revocations
 from pki.backup import lost_ledger, restore
-from pki.backup.lost_ledger import Accepted
+from pki.backup.lost_ledger import AcceptedLoss
 from pki.cli.daily_commands import require_one_of
 from pki.cli.decorator import (
     command,
@@ -48,7 +48,7 @@ from pki.config.identifiers import ArtifactId
 from pki.deploy import crl_files
 from pki.deploy.delivery import Delivery
 from pki.deploy.installed_crls import InstalledCrl
-from pki.ledger.types import RESTORE_FILE, Issued, Recovered
+from pki.ledger.types import RESTORE_FILE, Issued, RecoveredRevocations
 from pki.monitor.report.run import Run
 from pki.pipeline import plan
 from pki.project.project import Project
@@ -281,7 +281,7 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
         _print_accepted(screen, accepted, recorded)
 
 
-def _print_accepted(screen: Screen, accepted: Accepted, recorded: Sequence[_Recorded]) -> None:
+def _print_accepted(screen: Screen, accepted: AcceptedLoss, recorded: Sequence[_Recorded]) -> None:
     if accepted.authorities:
         screen.done("recorded", "ledger", f"the certificates of {', '.join(accepted.authorities)}")
     if accepted.revocations:
@@ -339,7 +339,7 @@ class _Recorded:
     """What was recorded from the CRLs of one source; `foreign` are CRLs that no authority of this project signed."""
 
     source: str
-    recovered: tuple[Recovered, ...]
+    recovered: tuple[RecoveredRevocations, ...]
     foreign: tuple[str, ...]
 
     @property

@@ -37,8 +37,8 @@ def encrypt(data: bytes, passphrase: str) -> bytes:
     """
     file_key, salt, nonce = os.urandom(16), os.urandom(16), os.urandom(16)
     scrypt = Scrypt(salt=b"age-encryption.org/v1/scrypt" + salt, length=32, n=1 << WORK_FACTOR, r=8, p=1)
-    wrapped = ChaCha20Poly1305(scrypt.derive(passphrase.encode())).encrypt(bytes(12), file_key, None)
-    header = b"%s-> scrypt %s %d\n%s\n---" % (VERSION, _base64(salt), WORK_FACTOR, _base64(wrapped))
+    wrapped_key = ChaCha20Poly1305(scrypt.derive(passphrase.encode())).encrypt(bytes(12), file_key, None)
+    header = b"%s-> scrypt %s %d\n%s\n---" % (VERSION, _base64(salt), WORK_FACTOR, _base64(wrapped_key))
     mac = hmac.HMAC(_derive(file_key, b"", b"header"), hashes.SHA256())
     mac.update(header)
     cipher = ChaCha20Poly1305(_derive(file_key, nonce, b"payload"))
@@ -80,9 +80,9 @@ def decrypt(data: bytes, passphrase: str, name: str) -> bytes:
             f"encrypt it again on a machine with more memory: age -d {file} | age -p -o again.age",
         )
     try:
-        opened: bytes = pyrage.passphrase.decrypt(data, passphrase)
+        content: bytes = pyrage.passphrase.decrypt(data, passphrase)
     except pyrage.DecryptError as error:
         explanations = (error_text for start, error_text in DECRYPT_ERRORS.items() if str(error).startswith(start))
         what, remedy = next(explanations, ("is truncated or was changed", "use another copy of it"))
         raise PkiError(f"{name}: {what}", remedy) from None
-    return opened
+    return content

@@ -84,8 +84,8 @@ class Cache:
         offset = zlib.crc32(name.encode(errors="surrogateescape")) % (LONGEST_INTERVAL - SHORTEST_INTERVAL)
         return self._now + SHORTEST_INTERVAL + offset
 
-    def recalled(self, name: str) -> Any:
-        """Return the finding that this run recalled or stored, without checking its files again, or None."""
+    def checked_in_this_run(self, name: str) -> Any:
+        """Return the finding that this run recalled or stored, or None; its files are not checked again."""
         entry = self._used.get(name)
         return entry[FINDING] if entry else None
 
@@ -100,7 +100,7 @@ class Cache:
             self.remember(name, key, files, finding)
         return finding
 
-    def forget(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         """Remove a finding, because another process wrote its files in the meantime."""
         if self._used.pop(name, None) is not None:
             self._entries.pop(name, None)

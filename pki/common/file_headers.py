@@ -36,6 +36,7 @@ HEADER = re.compile(r"(deploy-[a-z]+)\s*:\s*(.*)")
 CLOSERS = {"<!--": "-->", "{#": "#}"}
 OPENERS = ("#", ";", "//", "--", *CLOSERS)
 UTF_16 = {"UTF-16LE": (b"\xff\xfe", 1), "UTF-16BE": (b"\xfe\xff", 0)}  # byte order mark; which byte of "#" is 0
+FIX_HEADER = "fix the header, then: ./run doit"
 LARGEST = 4 << 20  # bytes of a managed file
 LONGEST = 4096  # characters of a header's value
 
@@ -213,23 +214,25 @@ def _parse_headers(text: str, shown: str) -> tuple[dict[str, Header], list[PkiEr
         name, value = match[1], match[2].removesuffix("-->").removesuffix("#}").strip()
         place = f"{shown}:{number}: {name}"
         if name not in HEADERS:
-            problems.append(PkiError(f"{place}: unknown header; expected one of {', '.join(sorted(HEADERS))}"))
+            problems.append(
+                PkiError(f"{place}: unknown header; expected one of {', '.join(sorted(HEADERS))}", FIX_HEADER)
+            )
         elif name in headers:
-            problems.append(PkiError(f"{place}: duplicate header"))
+            problems.append(PkiError(f"{place}: duplicate header", FIX_HEADER))
             duplicates.add(name)
         elif not value:
-            problems.append(PkiError(f"{place}: is empty"))
+            problems.append(PkiError(f"{place}: is empty", FIX_HEADER))
         elif name == CERTIFICATE and value not in {"yes", "no"}:
-            problems.append(PkiError(f"{place}: {value!a}: expected yes or no"))
+            problems.append(PkiError(f"{place}: {value!a}: expected yes or no", FIX_HEADER))
         elif len(value) > LONGEST:
-            problems.append(PkiError(f"{place}: is longer than {LONGEST} characters"))
+            problems.append(PkiError(f"{place}: is longer than {LONGEST} characters", FIX_HEADER))
         elif fault := line_fault(value):
-            problems.append(PkiError(f"{place}: {fault}"))
+            problems.append(PkiError(f"{place}: {fault}", FIX_HEADER))
         else:
             headers[name] = Header(value, number)
     if headers and "deploy-target" not in headers and not problems:
         first = min(header.line for header in headers.values())
-        problems.append(PkiError(f"{shown}:{first}: deploy-target is missing"))
+        problems.append(PkiError(f"{shown}:{first}: deploy-target is missing", FIX_HEADER))
     return {name: header for name, header in headers.items() if name not in duplicates}, problems
 
 

@@ -37,9 +37,9 @@ def flush_all(handles: Mapping[Path, int]) -> dict[Path, OSError]:
                 errors[path] = error
 
     paths = list(handles)
-    first, *others = (paths[start::AT_ONCE] for start in range(min(AT_ONCE, len(paths)) or 1))
-    threads = [begin(partial(flush, part)) for part in others]
-    flush(first)
+    first_group, *other_groups = (paths[start::AT_ONCE] for start in range(min(AT_ONCE, len(paths)) or 1))
+    threads = [begin(partial(flush, part)) for part in other_groups]
+    flush(first_group)
     for thread in threads:
         if thread:
             thread.join()

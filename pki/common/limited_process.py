@@ -99,13 +99,13 @@ class LimitedProcess(Generic[A, R]):
 
     def _start(self) -> ChildProcess:
         parent_end, child_end = Pipe()
-        trace, traced = os.pipe()
+        trace, trace_writer = os.pipe()
         piece = mmap(-1, LONGEST_NAME)
         parent, process = os.getpid(), os.fork()
         if not process:
-            _run_child(partial(_serve, self._work, child_end, piece, traced, parent), parent_end, child_end)
+            _run_child(partial(_serve, self._work, child_end, piece, trace_writer, parent), parent_end, child_end)
         child_end.close()
-        os.close(traced)
+        os.close(trace_writer)
         end = weakref.finalize(self, _end, parent, process, parent_end, trace)
         return ChildProcess(process, parent_end, piece, trace, parent, end)
 

@@ -93,6 +93,8 @@ class Why(Enum):
     ADDED = "{what} is added"
     CHANGED = "{what} changed"
     LEFT = "{what} was removed"
+    MANY_ADDED = "{what} are added"
+    MANY_LEFT = "{what} were removed"
     COPY_DAMAGED = "its copy of {file} is damaged"
 
     # hosts
@@ -161,6 +163,7 @@ PAST = {
     Why.OTHER_PRESIGNED: "another of its pre-signed CRLs was due",
     Why.MANIFEST_DAMAGED: "its manifest was damaged",
     Why.ADDED: "{what} was added",
+    Why.MANY_ADDED: "{what} were added",
     Why.COPY_DAMAGED: "its copy of {file} was damaged",
     Why.RECEIPT_DAMAGED: "its receipt was damaged",
     Why.RELEASE_MISSING: "its release was missing",
@@ -205,7 +208,7 @@ class Reason:
         return reason
 
 
-def stated(text: str) -> list[Reason]:
+def reasons_from_text(text: str) -> list[Reason]:
     """Return one reason (STATED) for each line of a text that has no code."""
     return [Why.STATED(text=line) for line in text.splitlines()]
 

@@ -164,10 +164,10 @@ def here(
 
     `words` are quoted for a shell, except those in `placeholders`.
     """
-    replaced = tuple(placeholders)
-    typed = (word if word in replaced else shlex.quote(word) for word in words)
-    command = " ".join([run_for(home) if home else "./run", *typed])
-    return Remedy(command, placeholders=replaced, before=before, after=after, is_for_process=home is None)
+    placeholder_words = tuple(placeholders)
+    typed_words = (word if word in placeholder_words else shlex.quote(word) for word in words)
+    command = " ".join([run_for(home) if home else "./run", *typed_words])
+    return Remedy(command, placeholders=placeholder_words, before=before, after=after, is_for_process=home is None)
 
 
 def at(place: Place, command: str, host: str = "", *, after: str = "") -> Remedy:

@@ -22,8 +22,8 @@ def decode_sealed(data: bytes | None) -> dict[str, Any] | None:
     """Return the record that `encode_sealed` encoded, or None for anything else."""
     try:
         text = data or b""
-        given = text[text.rindex(MARK) + len(MARK) :][: len(BLANK)]
-        if hashlib.sha256(_with_digest(text, BLANK)).hexdigest().encode() != given:
+        stored_digest = text[text.rindex(MARK) + len(MARK) :][: len(BLANK)]
+        if hashlib.sha256(_with_digest(text, BLANK)).hexdigest().encode() != stored_digest:
             return None
         record: dict[str, Any] = json.loads(text)
         del record[DIGEST]

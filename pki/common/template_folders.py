@@ -38,10 +38,10 @@ class TemplateFolders:
 
     def files(self) -> list[FoundFile]:
         """Return every file in its order, each path once; a folder of the project that cannot be read has a fault."""
-        own = _walk(self.project)
-        names = {name for name, _ in own}
-        faulty = [name for name, fault in own if fault]
-        results = [FoundFile(name, self.project, fault) for name, fault in own]
+        own_files = _walk(self.project)
+        names = {name for name, _ in own_files}
+        faulty = [name for name, fault in own_files if fault]
+        results = [FoundFile(name, self.project, fault) for name, fault in own_files]
         for name in sorted(self.offered() - names):
             if any(is_within(name, folder) for folder in faulty):
                 continue  # the folder may have a file with this path

@@ -162,10 +162,10 @@ class Templates:
         A variable has at most one dot (`inventory.domains`), or none if it is used whole. A file whose name is computed
         is `*`: any file. Raises PkiError with all faults of these files.
         """
-        variables, artifacts, files, pending = set[str](), set[str](), set[str](), [name]
+        variables, artifacts, files, pending_names = set[str](), set[str](), set[str](), [name]
         faults: list[PkiError] = []
-        while pending:
-            current = pending.pop()
+        while pending_names:
+            current = pending_names.pop()
             try:
                 tree = self._parse(current)
                 faults_within = list(self._faults_within(current, tree))
@@ -178,12 +178,16 @@ class Templates:
                 faults.append(self._fault(current, error))
                 continue
             faults += faults_within
-            for referenced in meta.find_referenced_templates(tree):
-                if referenced is None:
+            for referenced_name in meta.find_referenced_templates(tree):
+                if referenced_name is None:
                     files.add("*")
-                elif referenced not in files:
-                    files.add(referenced)
-                    pending += [referenced] if self._exists(referenced) and not self._usage_fault(referenced) else []
+                elif referenced_name not in files:
+                    files.add(referenced_name)
+                    pending_names += (
+                        [referenced_name]
+                        if self._exists(referenced_name) and not self._usage_fault(referenced_name)
+                        else []
+                    )
         if faults:
             raise FaultsError.of(faults)
         return frozenset(variables), frozenset(artifacts), frozenset(files)

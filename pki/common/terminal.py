@@ -82,6 +82,7 @@ class Screen:
             line = Table.grid(padding=(0, 1, 0, 0))
             line.add_column(min_width=10, no_wrap=True, style="bold red" if is_problem else "cyan")
             line.add_column(min_width=NAME_WIDTH, no_wrap=True, style="bold")
+            line.add_column(overflow="fold")  # shortens no path
             line.add_row(when, Text(name), Text(what))
             self._console.print(line)
         else:
@@ -186,7 +187,7 @@ class Screen:
             line = Table.grid(padding=(0, 1, 0, 0))
             line.add_column(min_width=VERB_WIDTH - 1, no_wrap=True, style=style)
             line.add_column(min_width=NAME_WIDTH, style="bold")
-            line.add_column()
+            line.add_column(overflow="fold")  # shortens no path
             line.add_row(verb, Text(name), Text(why))
             self._console.print(line)
         else:

@@ -35,8 +35,14 @@ def line_fault(text: str) -> str:
     Required for values in pki-apply.conf, manifests, units, crontabs and authorized_keys: each line of these files
     permits or starts something.
     """
-    unprintable = "" if text.isprintable() else next(character for character in text if not character.isprintable())
-    return f"expected one line of printable characters, got U+{ord(unprintable):04X}" if unprintable else ""
+    unprintable_character = (
+        "" if text.isprintable() else next(character for character in text if not character.isprintable())
+    )
+    return (
+        f"expected one line of printable characters, got U+{ord(unprintable_character):04X}"
+        if unprintable_character
+        else ""
+    )
 
 
 def in_one_line(text: str) -> str:

@@ -210,7 +210,7 @@ def _entry(text: str, path: tuple[str, ...]) -> tuple[yaml.Node, yaml.Node] | No
 def _last_line(node: yaml.Node) -> int:
     """Return the line on which a value ends: a block ends with its last element, without following blank lines."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
-        last = node.value[-1]
-        return _last_line(last[1] if isinstance(last, tuple) else last)
+        last_node = node.value[-1]
+        return _last_line(last_node[1] if isinstance(last_node, tuple) else last_node)
     line: int = node.end_mark.line
     return line

@@ -43,7 +43,7 @@ def _text(value: Any) -> str:
     return {"None": "none", "True": "true", "False": "false"}.get(text, text)
 
 
-def changed(before: Mapping[str, str], tree: Any) -> list[tuple[str, str, str]]:
+def changed_defaults(before: Mapping[str, str], tree: Any) -> list[tuple[str, str, str]]:
     """Return path, earlier and present default of each key whose default changed and that pki.yaml leaves out somewhere.
 
     `tree` is pki.yaml as texts. A key that the earlier version did not have is not a change.

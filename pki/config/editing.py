@@ -77,15 +77,17 @@ def add_roots(path: Path, roots: Mapping[str, str]) -> Edit:
     text, config = data.decode(), original
     names = {digest: name for name, digest in roots.items() if digest not in original.roots}
     for digest, name in names.items():
-        expected = config.model_copy(update={"roots": (*config.roots, digest)})
+        expected_config = config.model_copy(update={"roots": (*config.roots, digest)})
         candidates = _root_candidates(text, config.roots, name, digest)
-        edited = next((candidate for candidate in candidates if _parse(candidate, path.name) == expected), None)
-        config = expected
-        if edited is None:
+        edited_text = next(
+            (candidate for candidate in candidates if _parse(candidate, path.name) == expected_config), None
+        )
+        config = expected_config
+        if edited_text is None:
             lines = "\n".join(["roots:", *(f"  - {candidate}" for candidate in (*original.roots, *names))])
             hint = f"write this into {path.name} yourself, then type the same command again:\n{lines}"
             raise PkiError(f"{path.name} has a layout that this program cannot edit; nothing was changed", hint)
-        text = edited
+        text = edited_text
     return Edit(path, data, text)
 
 
@@ -105,12 +107,12 @@ def add_services(path: Path, host: str, services: Mapping[str, Mapping[str, str 
     if faults := [f"{dotted_path(where)}{what}" for where, what in loader.find_faults(tree)]:
         raise PkiError("\n".join(faults), "nothing was changed; write the services into pki.yaml yourself")
     lines = [f"{name}: {{{', '.join(_entries(settings))}}}" for name, settings in services.items()]
-    expected, candidates = loader.parse_valid(tree), _service_candidates(before.decode(), host, lines)
-    edited = next((text for text in candidates if _parse(text, path.name) == expected), None)
-    if edited is None:
+    expected_config, candidates = loader.parse_valid(tree), _service_candidates(before.decode(), host, lines)
+    edited_text = next((text for text in candidates if _parse(text, path.name) == expected_config), None)
+    if edited_text is None:
         hint = f"write it there yourself, below hosts.{host}.services, then: ./run doit\n" + "\n".join(lines)
         raise PkiError(f"{path.name} has a layout that this program cannot edit; nothing was changed", hint)
-    return Edit(path, before, edited)
+    return Edit(path, before, edited_text)
 
 
 def _entries(settings: Mapping[str, str | list[str]]) -> list[str]:
@@ -125,14 +127,15 @@ def leave_out_templates(path: Path, names: Sequence[str]) -> Edit:
     Raises PkiError; its hint has the lines to add by hand if the layout is unusual.
     """
     before, config, _ = _read(path)
-    text, expected = before.decode(), config.model_copy(update={"templates": TemplateOptions(without=tuple(names))})
+    text = before.decode()
+    expected_config = config.model_copy(update={"templates": TemplateOptions(without=tuple(names))})
     end = "\r\n" if "\r\n" in text else "\n"
     section = "".join(f"{line}{end}" for line in (LEFT_OUT, *_template_lines(names)))
-    edited = f"{text}{'' if text.endswith(end) else end}{end}{section}"
-    if _parse(edited, path.name) != expected:
+    edited_text = f"{text}{'' if text.endswith(end) else end}{end}{section}"
+    if _parse(edited_text, path.name) != expected_config:
         message = f"{path.name} has a layout that this program cannot edit; nothing was changed"
         raise PkiError(message, left_out_by_hand(path, names))
-    return Edit(path, before, edited)
+    return Edit(path, before, edited_text)
 
 
 def left_out_by_hand(path: Path, names: Sequence[str]) -> str:
@@ -204,16 +207,18 @@ def _root_candidates(text: str, roots: tuple[str, ...], name: str, fingerprint: 
             comment = "   # SHA-256 of each root; ceremony.accept writes it"
             yield "".join([*lines[: after.last], f"roots:{comment}{end}", f"  {item}", *lines[after.last :]])
         return
-    before, last, rest = lines[: section.last - 1], lines[section.last - 1], lines[section.last :]
-    indent = last[: len(last) - len(last.lstrip())]
-    yield "".join([*before, last, f"{indent}{item}", *rest])
-    code, mark, comment = last.partition(" #")
+    lines_before, last_line, lines_after = lines[: section.last - 1], lines[section.last - 1], lines[section.last :]
+    indent = last_line[: len(last_line) - len(last_line.lstrip())]
+    yield "".join([*lines_before, last_line, f"{indent}{item}", *lines_after])
+    code, mark, comment = last_line.partition(" #")
     inner, bracket, behind = code.rpartition("]")
     comma = "" if inner.rstrip().endswith(("[", ",")) else ", "
-    yield "".join([*before, f"{inner.rstrip()}{comma}{fingerprint}{bracket}{behind}{mark}{comment}", *rest])
+    yield "".join(
+        [*lines_before, f"{inner.rstrip()}{comma}{fingerprint}{bracket}{behind}{mark}{comment}", *lines_after]
+    )
     if "#" not in "".join(lines[section.first - 1 : section.last]):
         items = [*(f"  - {root}{end}" for root in roots), f"  {item}"]
-        yield "".join([*lines[: section.first - 1], f"roots:{end}", *items, *rest])
+        yield "".join([*lines[: section.first - 1], f"roots:{end}", *items, *lines_after])
 
 
 def _service_candidates(text: str, host: str, entries: Sequence[str]) -> Iterator[str]:
@@ -222,14 +227,14 @@ def _service_candidates(text: str, host: str, entries: Sequence[str]) -> Iterato
     text += "" if text.endswith("\n") else end
     lines = text.splitlines(keepends=True)
     names, keys = yaml_text.keys_of(text, place), yaml_text.keys_of(text, place[:2])
-    joined = ", ".join(entries)
+    entries_text = ", ".join(entries)
     if names and (span := yaml_text.span_of(text, (*place, names[-1]))):
         indent = " " * span.column
         yield "".join([*lines[: span.last], *(f"{indent}{entry}{end}" for entry in entries), *lines[span.last :]])
     if brace := yaml_text.closing_brace(text, place):
-        yield f"{text[:brace].rstrip()}{', ' if names else ''}{joined}{text[brace:]}"
+        yield f"{text[:brace].rstrip()}{', ' if names else ''}{entries_text}{text[brace:]}"
     if brace := yaml_text.closing_brace(text, place[:2]):
-        yield f"{text[:brace].rstrip()}, services: {{{joined}}}{text[brace:]}"
+        yield f"{text[:brace].rstrip()}, services: {{{entries_text}}}{text[brace:]}"
     if keys and (span := yaml_text.span_of(text, (*place[:2], keys[-1]))):
         indent = " " * span.column
         added = [f"{indent}services:{end}", *(f"{indent}  {entry}{end}" for entry in entries)]

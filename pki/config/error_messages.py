@@ -49,9 +49,12 @@ def _expected_and_actual(detail: ErrorDetails, model: Any) -> tuple[str, str]:
         return f"unknown key{_other_key(detail, model)}", ""
     if kind == "literal_error":
         words = [word for word in str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ") if word]
-        listed = ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else words[0]
+        word_list = ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else words[0]
         elsewhere = ONLY_ELSEWHERE.get(str(actual)) if detail["loc"][-1:] == ("key",) else None
-        return f"expected {listed}", f"{actual!r}{f' ({elsewhere})' if elsewhere else did_you_mean(str(actual), words)}"
+        return (
+            f"expected {word_list}",
+            f"{actual!r}{f' ({elsewhere})' if elsewhere else did_you_mean(str(actual), words)}",
+        )
     if kind == "value_error":
         return str(context["error"]), repr(actual)
     if kind == "string_pattern_mismatch" and "a-z0-9-" in str(context["pattern"]):
@@ -76,11 +79,11 @@ def _expected_and_actual(detail: ErrorDetails, model: Any) -> tuple[str, str]:
 
 def _other_key(detail: ErrorDetails, model: Any) -> str:
     """Return what to write instead of an unknown key, as a phrase after `unknown key`; "" if nothing is close."""
-    key, defined = str(detail["loc"][-1]), _defined_keys(detail["loc"], model)
-    if (new := RENAMED.get(key, "")) in defined:
-        return f": it is called {new} now"
+    key, defined_keys = str(detail["loc"][-1]), _defined_keys(detail["loc"], model)
+    if (new_key := RENAMED.get(key, "")) in defined_keys:
+        return f": it is called {new_key} now"
     adopt = UNKNOWN_AUTHORITY if detail["type"] == "unknown_authority" else ""
-    return did_you_mean(key, defined) or adopt
+    return did_you_mean(key, defined_keys) or adopt
 
 
 def _describe(value: Any) -> str:

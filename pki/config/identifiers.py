@@ -36,9 +36,9 @@ class ArtifactId(str):
         kind, colon, name = text.partition(":")
         if colon:
             return cls(kind, name)
-        bare = super().__new__(cls, text)
-        bare.kind, bare.name = "", text
-        return bare
+        unnamed = super().__new__(cls, text)
+        unnamed.kind, unnamed.name = "", text
+        return unnamed
 
     @property
     def parts(self) -> tuple[str, str]:

@@ -165,8 +165,8 @@ class Service(StrictModel):
     @property
     def upgrades(self) -> list[str]:
         """Return every protocol that the header Upgrade may name, in the spelling that is sent to the upstream."""
-        others = {name.lower(): name for name in self.upgrade if name.lower() != "websocket"}
-        return ["websocket", *others.values()]
+        other_names = {name.lower(): name for name in self.upgrade if name.lower() != "websocket"}
+        return ["websocket", *other_names.values()]
 
 
 class Ssh(StrictModel):

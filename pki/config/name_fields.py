@@ -73,8 +73,10 @@ def common_name(value: str) -> str:
     """Return a CN of printable ASCII without `=`, `*` and backslash, so that every program displays the same text."""
     if not value.isascii() or not value.isprintable():
         raise ValueError(f"CN {value!a}: expected printable ASCII")
-    if forbidden := set("=*\\") & set(value):
-        raise ValueError(f"CN {value}: {min(forbidden)} is not permitted: other programs would read another subject")
+    if forbidden_characters := set("=*\\") & set(value):
+        raise ValueError(
+            f"CN {value}: {min(forbidden_characters)} is not permitted: other programs would read another subject"
+        )
     return value
 
 

@@ -75,15 +75,15 @@ def _check_engine(_configuration: ParsedFile, section: Mapping[str, ParsedValue]
 
 def _check_providers(configuration: ParsedFile, section: Mapping[str, ParsedValue]) -> Iterator[PkiError]:
     """Yield a fault if other providers are activated without `default`. Before 3.2 any value of `activate` activates."""
-    active = dict[str, ParsedValue]()
+    active_values = dict[str, ParsedValue]()
     for name, value in section.items():
         yield from _check_section(configuration, name, value, _check_nothing)
         settings = configuration.sections.get(value.raw, {})
         if "activate" in settings:
             identity = settings.get("identity")
-            active[identity.raw if identity else name] = settings["activate"]
-    if active and "default" not in active:
-        value = next(iter(active.values()))
+            active_values[identity.raw if identity else name] = settings["activate"]
+    if active_values and "default" not in active_values:
+        value = next(iter(active_values.values()))
         yield _refusal("activate", value, "the provider default is not activated too, so no key can be generated")
 
 

@@ -45,8 +45,8 @@ def read_subject(configuration: Configuration, name: str) -> CnfSubject:
     questions = [
         attribute.question for attribute in attributes if attribute.kind in COMMON_NAME and attribute.value is None
     ]
-    given = [(attribute.kind, attribute.value) for attribute in attributes if attribute.value is not None]
-    all_common_names = [value for kind, value in given if kind in COMMON_NAME]
+    given_attributes = [(attribute.kind, attribute.value) for attribute in attributes if attribute.value is not None]
+    all_common_names = [value for kind, value in given_attributes if kind in COMMON_NAME]
     common_names = [value for value in all_common_names if value.fault or value.raw]
     if len(common_names) > 1:
         raise PkiError(
@@ -57,16 +57,16 @@ def read_subject(configuration: Configuration, name: str) -> CnfSubject:
         common_names[0] if common_names else None,
         questions[0] if questions else None,
         next((value for value in all_common_names if value not in common_names), None),
-        tuple(value for kind, value in given if kind in EMAIL_ADDRESS),
+        tuple(value for kind, value in given_attributes if kind in EMAIL_ADDRESS),
     )
-    if not given and not _is_name(subject.question, ""):
+    if not given_attributes and not _is_name(subject.question, ""):
         raise PkiError(
             f"{section.place}: [ {section.text} ] gives the subject no value, which OpenSSL requires",
             f"write prompt = no into [ req ], and CN = NAME into [ {section.text} ]",
         )
     for value in (*common_names, *subject.emails):
         value.text  # noqa: B018 - raises when it cannot be read
-    faults = [openssl_cnf_values.attribute_fault(kind, value) for kind, value in given]
+    faults = [openssl_cnf_values.attribute_fault(kind, value) for kind, value in given_attributes]
     length_faults = [fault for fault in faults if fault]
     if length_faults:
         raise FaultsError.of(length_faults)

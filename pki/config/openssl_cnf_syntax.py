@@ -216,17 +216,17 @@ class _Parser:
 
 def _joined_lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield each line with its number; a line that ends in a backslash is joined with the next one. LF ends a line."""
-    first, parts = 0, list[str]()
+    first_number, parts = 0, list[str]()
     for number, line in enumerate(text.split("\n"), 1):
         bare = line.rstrip("\r")
-        first = first or number
+        first_number = first_number or number
         if bare.endswith("\\") and not bare.endswith("\\\\"):
             parts.append(bare[:-1])
             continue
-        yield first, "".join([*parts, bare])
-        first, parts = 0, []
+        yield first_number, "".join([*parts, bare])
+        first_number, parts = 0, []
     if parts:
-        yield first, "".join(parts)
+        yield first_number, "".join(parts)
 
 
 def _without_comment(line: str) -> str:

@@ -75,13 +75,13 @@ def check_place(folder: Path, program: Path) -> None:
     if (folder / "pki.yaml").exists():
         raise PkiError(f"{folder}/pki.yaml: exists already", "a project is initialised once; edit its pki.yaml")
     try:
-        others = sorted(path.name for path in folder.iterdir() if not TOLERATED_FILES.fullmatch(path.name))
+        other_names = sorted(path.name for path in folder.iterdir() if not TOLERATED_FILES.fullmatch(path.name))
     except FileNotFoundError:
         return
     except OSError as error:
         raise PkiError(f"{folder}: cannot be a project's folder: {error.strerror}", "name another one") from None
-    if others:
-        raise PkiError(f"{folder}: is not empty: {others[0]}", "name a new folder: ./run invoke init DIR")
+    if other_names:
+        raise PkiError(f"{folder}: is not empty: {other_names[0]}", "name a new folder: ./run invoke init DIR")
 
 
 def create_project(folder: Path, tree: dict[str, Any], program: Path) -> list[str]:
@@ -92,9 +92,9 @@ def create_project(folder: Path, tree: dict[str, Any], program: Path) -> list[st
     check_place(folder, program)
     files = project_files(folder, tree, program)
     with tempfile.TemporaryDirectory() as temporary_folder:
-        trial = Path(temporary_folder) / "pki.yaml"
-        trial.write_bytes(files["pki.yaml"][0])
-        loader.load(trial)
+        trial_file = Path(temporary_folder) / "pki.yaml"
+        trial_file.write_bytes(files["pki.yaml"][0])
+        loader.load(trial_file)
     new_parent = next((parent for parent in (*reversed(folder.parents), folder) if not parent.exists()), None)
     try:
         filesystem.make_folder(folder)

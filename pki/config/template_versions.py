@@ -99,14 +99,14 @@ def template_copies(templates: TemplateFolders) -> list[TemplateCopy]:
     is_program_folder = templates.project == PROGRAM_TEMPLATES  # the project is in the clone of the program
     names_in_project = [] if is_program_folder else file_names(templates.project)
     of_project = {name: _content(templates.project, name) for name in names_in_project}
-    offered = of_program if is_program_folder else templates.offered()
+    offered_names = of_program if is_program_folder else templates.offered()
     return [
         TemplateCopy(
             name=name,
             program=of_program.get(name),
             project=of_project.get(name),
             original=originals.get(name),
-            is_left_out=name not in offered,
+            is_left_out=name not in offered_names,
         )
         for name in sorted({*of_program, *of_project})
     ]
@@ -124,18 +124,18 @@ def notices(templates: TemplateFolders) -> Iterator[Notice]:
     except PkiError as fault:
         yield Notice(f"templates/{ORIGINALS}", fault.message, fault.hint)
         return
-    unchanged = list[str]()
+    unchanged_names = list[str]()
     for name, program in of_program.items():
         with suppress(PkiError):  # reading the templates reports it
             copy = TemplateCopy(name, program, _content(templates.project, name), originals.get(name))
             if copy.is_outdated and not copy.is_edited:
-                unchanged.append(name)
+                unchanged_names.append(name)
             elif copy.is_outdated:
                 text = f"is based on version {copy.based_on}; the program has a newer one"
                 yield Notice(f"templates/{name}", text, str(here("invoke", "templates.diff", name, "--three-way")))
-    if unchanged:
-        text = f"{len(unchanged)} unchanged copies of an earlier version; the program has newer ones: {unchanged[0]}"
-        text += f" and {len(unchanged) - 1} more" if len(unchanged) > 1 else ""
+    if unchanged_names:
+        text = f"{len(unchanged_names)} unchanged copies of an earlier version; the program has newer ones: {unchanged_names[0]}"
+        text += f" and {len(unchanged_names) - 1} more" if len(unchanged_names) > 1 else ""
         yield Notice("templates", text, str(here("invoke", "templates.diff")))
 
 
@@ -219,5 +219,7 @@ def remove_copies(folder: Path, copies: Iterable[TemplateCopy]) -> None:
         for parent in list(Path(name).parents)[:-1]:
             with suppress(OSError):  # other files are in it
                 (folder / parent).rmdir()
-    remaining = {name: original for name, original in originals.items() if name not in names}
-    filesystem.write(folder / ORIGINALS, encode_originals(remaining))  # also without entries: git keeps no empty folder
+    remaining_originals = {name: original for name, original in originals.items() if name not in names}
+    filesystem.write(
+        folder / ORIGINALS, encode_originals(remaining_originals)
+    )  # also without entries: git keeps no empty folder

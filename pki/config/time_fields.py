@@ -55,8 +55,8 @@ def format_duration(span: timedelta) -> str:
 
 def holiday_dates(holiday: str) -> tuple[date, date]:
     """Return the first and the last day of `2026-12-24` or of `2026-12-20..2027-01-06`."""
-    first, _, last = holiday.partition("..")
-    return date.fromisoformat(first), date.fromisoformat(last or first)
+    first_day, _, last_day = holiday.partition("..")
+    return date.fromisoformat(first_day), date.fromisoformat(last_day or first_day)
 
 
 def _holiday(value: str) -> str:
@@ -64,11 +64,11 @@ def _holiday(value: str) -> str:
     if not re.fullmatch(rf"{DAY}(\.\.{DAY})?", value):
         raise ValueError(expected)
     try:
-        first, last = holiday_dates(value)
+        first_day, last_day = holiday_dates(value)
     except ValueError:
         raise ValueError(f"{expected}; the calendar has no such day") from None
-    if last < first:
-        raise ValueError(f"ends before it begins: write {last}..{first}")
+    if last_day < first_day:
+        raise ValueError(f"ends before it begins: write {last_day}..{first_day}")
     return value
 
 

@@ -73,8 +73,8 @@ def upstream_host_and_port(upstream: Upstream) -> str:
 
 def cas(host: Host) -> Mapping[str, str]:
     """Return service → CA of its upstream: an external authority of pki.yaml, or a file of the project."""
-    named = {name: service.upstream.ca for name, service in host.services.items() if service.upstream}
-    return {name: ca for name, ca in named.items() if ca is not None and ca != "system"}
+    ca_by_service = {name: service.upstream.ca for name, service in host.services.items() if service.upstream}
+    return {name: ca for name, ca in ca_by_service.items() if ca is not None and ca != "system"}
 
 
 def ca_files(inventory: Inventory, host: Host) -> Mapping[str, str]:
@@ -87,8 +87,8 @@ def find_faults(upstream: Upstream, proxy: Proxy | None, names: Sequence[str]) -
     if not is_explicit(upstream):
         return
     if urlsplit(upstream.url).scheme != "https":
-        given = next(key for key in ("verify", "ca", "name") if getattr(upstream, key))
-        yield given, f"{upstream.url} cannot be verified: expected https:, or no {given}"
+        given_key = next(key for key in ("verify", "ca", "name") if getattr(upstream, key))
+        yield given_key, f"{upstream.url} cannot be verified: expected https:, or no {given_key}"
         return
     if upstream.verify and upstream.ca:
         yield "verify", "none cannot be combined with ca: write one of them"

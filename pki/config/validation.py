@@ -258,8 +258,8 @@ def _host_faults(inventory: Inventory, removed_places: set[Place]) -> Iterator[F
             )
         blocks = inventory.blocks(host.network)
         if not blocks and not {("networks",), ("networks", host.network)} & removed_places:
-            defined = f"; defined: {', '.join(inventory.networks) or 'none'}"
-            hint = did_you_mean(host.network, list(inventory.networks)) or defined
+            defined_text = f"; defined: {', '.join(inventory.networks) or 'none'}"
+            hint = did_you_mean(host.network, list(inventory.networks)) or defined_text
             yield ("hosts", name, "network"), f"unknown network {host.network!r}{hint}"
         for address in host.addresses:
             place = ("hosts", name, "address")
@@ -267,9 +267,9 @@ def _host_faults(inventory: Inventory, removed_places: set[Place]) -> Iterator[F
                 yield place, f"{address} is outside network {host.network} ({', '.join(map(str, blocks))})"
             if owners.setdefault(address, name) != name:
                 yield place, f"{address} is already used by host {owners[address]}"
-        repeated = _first_repeated(host.addresses)
-        if repeated is not None:
-            yield ("hosts", name, "address"), f"{repeated} is listed twice"
+        repeated_address = _first_repeated(host.addresses)
+        if repeated_address is not None:
+            yield ("hosts", name, "address"), f"{repeated_address} is listed twice"
     if (
         inventory.publish.host not in inventory.hosts
         and not {("hosts",), ("hosts", inventory.publish.host)} & removed_places
@@ -283,9 +283,9 @@ def _host_faults(inventory: Inventory, removed_places: set[Place]) -> Iterator[F
 def _trust_faults(name: str, host: Host) -> Iterator[Fault]:
     if "none" in host.trust and len(host.trust) > 1:
         yield ("hosts", name, "trust"), "none cannot be combined: it means no trust store of the host"
-    repeated = _first_repeated(host.trust)
-    if repeated is not None:
-        yield ("hosts", name, "trust"), f"{repeated} is listed twice"
+    repeated_entry = _first_repeated(host.trust)
+    if repeated_entry is not None:
+        yield ("hosts", name, "trust"), f"{repeated_entry} is listed twice"
 
 
 def _first_repeated(values: Sequence[T]) -> T | None:

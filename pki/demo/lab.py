@@ -78,10 +78,10 @@ class Lab:
         """
         vlan = vlan or next(iter(self.vlans))
         network = self.vlans[vlan]
-        used = {self._gateway(vlan), *(other.address for other in self.machines.values())}
-        address = address or next(str(host) for host in network.hosts() if str(host) not in used)
+        used_addresses = {self._gateway(vlan), *(other.address for other in self.machines.values())}
+        address = address or next(str(host) for host in network.hosts() if str(host) not in used_addresses)
         interface = ip_interface(f"{address}/{network.prefixlen}")
-        if address in used or interface.network != network:
+        if address in used_addresses or interface.network != network:
             raise PkiError(f"{name}: {address} is already used, or not in {network}, the network of {vlan}")
         machine = self._boot(NamespaceMachine(name, self._scratch, interface, vlan, f"port{next(self._ports)}"))
         self.machines[name] = machine
@@ -172,7 +172,7 @@ class Lab:
 
     def _ip(self, machine: NamespaceMachine, *lines: str) -> None:
         """Run lines of `ip -batch` in the network of a machine, with the process numbers of this one."""
-        done = subprocess.run(
+        process = subprocess.run(
             ["nsenter", f"--net=/proc/{machine.holder}/ns/net", "ip", "-batch", "-"],
             input="".join(f"{line}\n" for line in lines),
             capture_output=True,
@@ -181,8 +181,8 @@ class Lab:
             env={"PATH": PATH},
             check=False,
         )
-        if done.returncode:
-            raise PkiError(f"{machine.name}: ip: {done.stderr.strip()}")
+        if process.returncode:
+            raise PkiError(f"{machine.name}: ip: {process.stderr.strip()}")
 
     def _write_names(self) -> None:
         """Write /etc/hosts. The same file is mounted on every machine, so it is overwritten in place."""

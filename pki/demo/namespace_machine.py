@@ -40,10 +40,10 @@ PACKAGES = {
 
 def check_programs(*names: str) -> None:
     """Raise PkiError when one of these programs is not installed, with the command that installs it."""
-    missing = [name for name in names if not shutil.which(name, path=f"{os.environ.get('PATH', '')}:{PATH}")]
-    if missing:
-        packages = sorted({PACKAGES.get(name, name) for name in missing})
-        raise PkiError(f"not installed: {', '.join(missing)}", f"apt install {' '.join(packages)}")
+    missing_programs = [name for name in names if not shutil.which(name, path=f"{os.environ.get('PATH', '')}:{PATH}")]
+    if missing_programs:
+        packages = sorted({PACKAGES.get(name, name) for name in missing_programs})
+        raise PkiError(f"not installed: {', '.join(missing_programs)}", f"apt install {' '.join(packages)}")
 
 
 def wait_until(done: Callable[[], bool], what: str, seconds: float = TIMEOUT) -> None:
@@ -170,7 +170,7 @@ class NamespaceMachine:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, as subprocess.run does. Raises PkiError when it fails, unless `check` is False."""
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 self.inside(*command, cwd=cwd, env=env),
                 input=stdin.encode() if isinstance(stdin, str) else stdin,
                 capture_output=True,
@@ -179,10 +179,10 @@ class NamespaceMachine:
             )
         except subprocess.TimeoutExpired:
             raise PkiError(f"{self.name}: {_shown(command)}: did not end within {timeout:.0f} s") from None
-        out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-        if check and done.returncode:
-            raise PkiError(f"{self.name}: {_shown(command)}: exit {done.returncode}: {f'{out}{err}'.strip()}")
-        return subprocess.CompletedProcess(list(map(str, command)), done.returncode, out, err)
+        out, err = process.stdout.decode(errors="replace"), process.stderr.decode(errors="replace")
+        if check and process.returncode:
+            raise PkiError(f"{self.name}: {_shown(command)}: exit {process.returncode}: {f'{out}{err}'.strip()}")
+        return subprocess.CompletedProcess(list(map(str, command)), process.returncode, out, err)
 
     def start(
         self, *command: str | Path, cwd: str | Path = "/", env: Mapping[str, str] | None = None, says: str = ""

@@ -32,9 +32,9 @@ class PageRequest:
     def send(self) -> PageResponse:
         """Send the request and return the response."""
         certificate = ("--cert", f"/root/{self.certificate}.pem") if self.certificate else ()
-        done = self.visitor.run(*LINE, *certificate, self.url, check=False)
-        body, _, status = done.stdout.rpartition("\n")
-        return PageResponse(self, done.returncode, int(status), body, done.stderr.strip())
+        process = self.visitor.run(*LINE, *certificate, self.url, check=False)
+        body, _, status = process.stdout.rpartition("\n")
+        return PageResponse(self, process.returncode, int(status), body, process.stderr.strip())
 
 
 @dataclass(frozen=True)

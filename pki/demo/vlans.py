@@ -103,10 +103,10 @@ class Demo:
             visitor.write(f"/root/{certificate}.pem", certificate_and_key, 0o600)
 
     def _program(self, *command: str) -> str:
-        done = self.ca.run(
+        process = self.ca.run(
             sys.executable, "-m", *command, cwd=PROGRAM, env={"PKI_HOME": str(PROJECT_FOLDER)}, timeout=120
         )
-        return done.stdout
+        return process.stdout
 
     # -- requests ---------------------------------------------------------------------------------------------------
 

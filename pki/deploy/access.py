@@ -18,6 +18,7 @@ from pki.deploy.tls_client import (
     NotVerified,
     Unreached,
     client_context,
+    error_text,
     is_refusal,
     request,
 )
@@ -52,7 +53,7 @@ def open_session(endpoint: Endpoint, roots: Path, identity: Path) -> ResumableSe
         except NotVerified as error:
             raise Unreached(str(error)) from None
         except OSError as error:
-            raise Unreached(f"could not be reached: {error}") from None
+            raise Unreached(f"could not be reached: {error_text(error)}") from None
         tickets += [(context, ticket)] if ticket else []
     return ResumableSession(tuple(tickets)) if tickets else None
 
@@ -102,7 +103,7 @@ def _entry(
     endpoint: Endpoint, context: ClientContext, witness: ClientContext | None, ticket: ssl.SSLSession | None = None
 ) -> tuple[str, ssl.SSLSession | None]:
     """Return how a client gets in, "" if it is refused, and a session ticket."""
-    failure, closed = "", 0
+    failure, closed_count = "", 0
     for attempt in range(TRIES):  # a server that closes the connection at once may lose its alert
         try:
             answer = request(endpoint, context, ticket=ticket, pause=PAUSE if attempt else 0.0)
@@ -111,18 +112,18 @@ def _entry(
         except ssl.SSLError as error:
             if is_refusal(error):
                 return "", None
-            closed += isinstance(error, CLOSED)
+            closed_count += isinstance(error, CLOSED)
             failure = f"aborts the handshake: {error.reason or error}"
         except NotVerified as error:
             failure = str(error)
         except TimeoutError as error:  # another try would take as long
-            raise Unreached(f"could not be reached: {error}") from None
+            raise Unreached(f"could not be reached: {error_text(error)}") from None
         except OSError as error:
-            closed += isinstance(error, CLOSED)
-            failure = f"could not be reached: {error}"
+            closed_count += isinstance(error, CLOSED)
+            failure = f"could not be reached: {error_text(error)}"
         else:
             return _judged(endpoint, answer), answer.session
-    if closed == TRIES and endpoint.speaks != "https" and witness and _is_answered(endpoint, witness):
+    if closed_count == TRIES and endpoint.speaks != "https" and witness and _is_answered(endpoint, witness):
         return "", None
     raise Unreached(failure)
 

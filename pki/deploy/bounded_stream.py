@@ -87,10 +87,10 @@ class Stream:
         self._buffer += data
 
     def _limit_time(self) -> None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
+        seconds_left = self._deadline - time.monotonic()
+        if seconds_left <= 0:
             raise TimeoutError("timed out")
-        self._connection.settimeout(left)
+        self._connection.settimeout(seconds_left)
 
 
 def shown(text: str) -> str:

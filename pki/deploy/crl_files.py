@@ -81,9 +81,9 @@ def regression_faults(new: ParsedCrl, old: ParsedCrl, has_expired: HasExpired, n
     if this_update < old_this_update <= now:
         yield f"has thisUpdate {this_update:%Y-%m-%d %H:%M:%S}, the one on the host {old_this_update:%Y-%m-%d %H:%M:%S}"
     # RFC 5280 §3.3: an entry may leave the CRL once it was on one issued after its certificate expired.
-    missing = [serial for serial in old.serials - new.serials if not has_expired(serial)]
-    if missing:
-        yield f"lacks the revoked {format_serials(missing)}, which number {old.number} on the host lists"
+    missing_serials = [serial for serial in old.serials - new.serials if not has_expired(serial)]
+    if missing_serials:
+        yield f"lacks the revoked {format_serials(missing_serials)}, which number {old.number} on the host lists"
 
 
 def format_serials(serials: Iterable[int]) -> str:

@@ -86,14 +86,14 @@ class Delivery:
         Our own records are compared first (`_differences`), because that needs no contact. Where nothing differs, this
         result is cached.
         """
-        unreported = self.engine.unreported(self.host) if self.engine else []
-        if unreported:
-            return unreported  # the task of this host must report what the engine did
+        unreported_reasons = self.engine.unreported(self.host) if self.engine else []
+        if unreported_reasons:
+            return unreported_reasons  # the task of this host must report what the engine did
         if self.hook and self.hook.was_interrupted:
             return [Why.COMMAND_INTERRUPTED()]
-        cached = cache.recall(ArtifactId("deploy", self.host), self._cache_key)
-        if cached is not None:
-            [checked_at] = cached
+        cached_times = cache.recall(ArtifactId("deploy", self.host), self._cache_key)
+        if cached_times is not None:
+            [checked_at] = cached_times
             if not self._is_contact_due(checked_at, now):
                 return []
         return self._remote_reasons(cache, now) if self.records.is_remote else self._folder_reasons(cache)
@@ -162,18 +162,22 @@ class Delivery:
         if payload is None:
             return [Why.RELEASE_MISSING()], set()
         desired = {file.path: file_record(file) for file in payload.release.files}
-        deployed = {file["path"]: dict(file) for file in receipt.files}
+        deployed_files = {file["path"]: dict(file) for file in receipt.files}
         desired = {path: file for path, file in desired.items() if receipt.held_back.get(path) != file["sha256"]}
-        reasons = [Why.ADDED(what=path) for path in desired if path not in deployed]
-        reasons += [Why.CHANGED(what=path) for path in desired if path in deployed and deployed[path] != desired[path]]
+        reasons = [Why.ADDED(what=path) for path in desired if path not in deployed_files]
+        reasons += [
+            Why.CHANGED(what=path)
+            for path in desired
+            if path in deployed_files and deployed_files[path] != desired[path]
+        ]
         if not self.payloads.has_only_crls(payload):
-            reasons += [Why.SURPLUS(file=path) for path in deployed if path not in desired]
+            reasons += [Why.SURPLUS(file=path) for path in deployed_files if path not in desired]
         return reasons, {str(path), *payload.manifest_paths}
 
     def is_behind(self, cache: Cache) -> bool:
         """Return whether the host lacks something, by our own records: it waits for its window or the next run."""
         name = ArtifactId("deploy", self.host)
-        is_cached = cache.recalled(name) is not None or cache.recall(name, self._cache_key) is not None
+        is_cached = cache.checked_in_this_run(name) is not None or cache.recall(name, self._cache_key) is not None
         return not is_cached and bool(self._differences()[0])
 
     # -- when the host may be changed --
@@ -190,11 +194,11 @@ class Delivery:
             return False
         if receipt and receipt.first_expiry and moment(receipt.first_expiry) - now < URGENT_BEFORE:
             return True
-        delivered = records.history.payload(receipt.release) if receipt else records.history.newest
-        if delivered is None:  # only a contact can show which CRLs the host has
+        delivered_payload = records.history.payload(receipt.release) if receipt else records.history.newest
+        if delivered_payload is None:  # only a contact can show which CRLs the host has
             return receipt is None or records.history.is_damaged(receipt.release)
         destination = self.destination and self.destination()
-        return preflight.revokes_more(payload, delivered, destination.canary if destination else 0)
+        return preflight.revokes_more(payload, delivered_payload, destination.canary if destination else 0)
 
     # -- delivery --
 
@@ -211,23 +215,30 @@ class Delivery:
         if not self.records.is_remote:
             return self._deliver_to_folder(payload, now)
         self.root_acceptance.require_accepted_root()
-        before = self.records.receipt
+        previous_receipt = self.records.receipt
         if self.engine:
-            return self._outcome(self.engine.deliver(self, now), before)
+            return self._outcome(self.engine.deliver(self, now), previous_receipt)
         try:
-            change = self.change(payload, before, now)
-            return self._outcome(self.record_outcome(change, change.deliver(self.payloads.delivered), now), before)
+            change = self.change(payload, previous_receipt, now)
+            return self._outcome(
+                self.record_outcome(change, change.deliver(self.payloads.delivered), now), previous_receipt
+            )
         except PkiError as error:
             raise self.records.record_failure(payload, error, now) from None
 
-    def _outcome(self, done: Sequence[Reason], before: Receipt | None) -> Outcome:
+    def _outcome(self, reasons: Sequence[Reason], previous_receipt: Receipt | None) -> Outcome:
         """Return the outcome for a remote host; UNCHANGED when nothing was done there."""
-        if not done:
+        if not reasons:
             return UNCHANGED
-        pin, after = self.payloads.pinned(), self.records.receipt
+        pin, new_receipt = self.payloads.pinned(), self.records.receipt
         # the operator pinned the host after the previous delivery, and this delivery brought it to that release
-        is_rollback = pin and before and after != before and pin.since >= moment(before.delivered_at)
-        return Outcome(Verb.ROLLED_BACK if is_rollback else Verb.DEPLOYED, tuple(done))
+        is_rollback = (
+            pin
+            and previous_receipt
+            and new_receipt != previous_receipt
+            and pin.since >= moment(previous_receipt.delivered_at)
+        )
+        return Outcome(Verb.ROLLED_BACK if is_rollback else Verb.DEPLOYED, tuple(reasons))
 
     def _deliver_by_command(self, hook: DeployHook, payload: Payload, now: datetime) -> Outcome:
         """Write the files into the folder of the host, run its command, and verify the services.
@@ -265,12 +276,14 @@ class Delivery:
         records = self.records
         digests = {file.sha256 for file in payload.release.files}
         crls = installed_crls.read_from_folder(records.store.host_root(self.host), payload)
-        installed = [crl for crl in crls if crl.digest not in digests]
+        other_crls = [crl for crl in crls if crl.digest not in digests]
         assert self.trust is not None, "delivery_targets gives it to every folder host"
-        foreign = installed_crls.check_no_regression(payload, installed, self.trust(), now) if installed else []
-        reasons = foreign
+        foreign_crl_reasons = (
+            installed_crls.check_no_regression(payload, other_crls, self.trust(), now) if other_crls else []
+        )
+        reasons = foreign_crl_reasons
         if records.has_lost_receipt:
-            reasons = [Why.RECEIPT_DAMAGED(), *foreign]
+            reasons = [Why.RECEIPT_DAMAGED(), *foreign_crl_reasons]
             reasons += [Why.BOTH_DAMAGED()] if records.folder_transport.delivered_paths(None) is None else []
         receipt = records.receipt
         is_older_than_folder = bool(records.contact.failing_since)  # a command failed after the files were written
@@ -340,14 +353,14 @@ class Delivery:
         if contact.failing_since:
             parts.append(f"failing since {contact.failing_since[:10]}: {contact.message}")
         verifications = (receipt.verification or {}) if receipt else {}
-        not_verified = [service for service, result in verifications.items() if not result.is_verified]
-        if not_verified:
-            parts.append(f"not verified: {', '.join(not_verified)}")
-        passed_on = [
+        services_not_verified = [service for service, result in verifications.items() if not result.is_verified]
+        if services_not_verified:
+            parts.append(f"not verified: {', '.join(services_not_verified)}")
+        services_passing_on = [
             service for service, result in verifications.items() if result.verdict is verification.Verdict.PASSED_ON
         ]
-        if passed_on:
-            parts.append(f"the probe is passed on: {', '.join(passed_on)}")
+        if services_passing_on:
+            parts.append(f"the probe is passed on: {', '.join(services_passing_on)}")
         if self.root_acceptance.waits_for_root:
             parts.append(f"waits for {TASK}")
         if not self.may_change(now) and self._differences()[0]:

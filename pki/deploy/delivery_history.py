@@ -45,9 +45,9 @@ class History:
         newest = max(times, default=0)
         if newest >= folder.stat().st_mtime_ns:  # an earlier delivery was dated in the future: `releases` sorts by time
             os.utime(folder, ns=(newest + 1, newest + 1))
-        for old in self.releases()[:-RELEASES_KEPT]:
-            if old.name != pinned:
-                shutil.rmtree(old)
+        for old_release in self.releases()[:-RELEASES_KEPT]:
+            if old_release.name != pinned:
+                shutil.rmtree(old_release)
 
     def releases(self) -> list[Path]:
         """Return the folders of the kept releases, the last delivered one at the end."""
@@ -75,8 +75,8 @@ class History:
         Raises PkiError when there is none, several, or it is damaged.
         """
         names = [path.name for path in self.releases()]
-        others = [name for name in names if name != present]
-        matches = [name for name in names if name.startswith(release)] if release else others[-1:]
+        other_releases = [name for name in names if name != present]
+        matches = [name for name in names if name.startswith(release)] if release else other_releases[-1:]
         payload = self.payload(matches[0]) if len(matches) == 1 else None
         if payload is None:
             if len(matches) == 1:
@@ -137,13 +137,13 @@ def _lines(path: Path) -> list[bytes]:
 
 def _last_half(lines: list[bytes]) -> list[bytes]:
     """Return the last lines, with half of the number and size that the log may have."""
-    last, size = list[bytes](), 0
+    last_lines, size = list[bytes](), 0
     for line in reversed(lines[-LOG_LINES // 2 :]):
         size += len(line)
-        if size > LOG_BYTES // 2 and last:
+        if size > LOG_BYTES // 2 and last_lines:
             break
-        last.append(line)
-    return last[::-1]
+        last_lines.append(line)
+    return last_lines[::-1]
 
 
 def _write(folder: Path, payload: Payload) -> None:

@@ -25,14 +25,18 @@ def diff_lines(session: Session, state: FileState, payload: Payload, delivered: 
     file, path = state.row.file, state.row.file.path
     if state.status is FileStatus.HELD_BACK or not state.status.differs:
         return [f"--- {state.reason}"] if state.status is FileStatus.HELD_BACK else []
-    new = b"" if state.row.is_removal else payload.content(file)
-    old = session.show(state, max(MAX_FILE_BYTES, 2 * len(new))) or _delivered_content(delivered, state)
-    if PRIVATE.search(new + old):
-        return [f"--- {path}: {state.reason}", f"-private key {_fingerprint(old)}", f"+private key {_fingerprint(new)}"]
-    if old == new or state.status in {FileStatus.OTHER_MODE, FileStatus.OTHER_OWNER}:
+    new_content = b"" if state.row.is_removal else payload.content(file)
+    old_content = session.show(state, max(MAX_FILE_BYTES, 2 * len(new_content))) or _delivered_content(delivered, state)
+    if PRIVATE.search(new_content + old_content):
+        return [
+            f"--- {path}: {state.reason}",
+            f"-private key {_fingerprint(old_content)}",
+            f"+private key {_fingerprint(new_content)}",
+        ]
+    if old_content == new_content or state.status in {FileStatus.OTHER_MODE, FileStatus.OTHER_OWNER}:
         return [f"--- {path}: {state.reason}"]
     try:
-        old_lines, new_lines = _lines(old), _lines(new)
+        old_lines, new_lines = _lines(old_content), _lines(new_content)
     except UnicodeDecodeError:
         return _digest_lines(f"{path}: binary", state)
     if len(old_lines) + len(new_lines) > MOST_LINES:

@@ -14,8 +14,8 @@ from pki.deploy.receipt import Receipt
 
 def drift_reasons(states: Iterable[FileState], receipt: Receipt | None) -> tuple[Reason, ...]:
     """Return how the files differ from the receipt. A file that only waits for its delivery does not count."""
-    deployed = {file["path"]: file for file in receipt.files} if receipt else {}
-    return tuple(reason for state in states for reason in _file_drift(state, deployed.get(state.row.file.path)))
+    deployed_files = {file["path"]: file for file in receipt.files} if receipt else {}
+    return tuple(reason for state in states for reason in _file_drift(state, deployed_files.get(state.row.file.path)))
 
 
 def _file_drift(state: FileState, deployed: Mapping[str, str] | None) -> Iterator[Reason]:

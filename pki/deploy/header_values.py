@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from pki.common.errors import PkiError
-from pki.deploy.managed_files import FIX_HEADER, ManagedFile
+from pki.common.file_headers import FIX_HEADER
+from pki.deploy.managed_files import ManagedFile
 
 LOOSEST_SECRET = 0o640  # the most permissive mode of a file with a private key
 ORDERS = ("leaf-first", "any")

@@ -102,11 +102,13 @@ class DeployHook:
 
     def _start(self, variables: Mapping[str, str], about: str) -> None:
         words = tuple(shlex.split(self.command))
-        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        own = {"PKI_HOST": self.host, "PKI_RELEASE": str(self.release)}
+        inherited_variables = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        own_variables = {"PKI_HOST": self.host, "PKI_RELEASE": str(self.release)}
         retry = f"the next run tries again; after a correction: ./run doit deploy:{self.host}"
         try:
-            status, output, errors = run(words, b"", self.limits, {**inherited, **own, **variables}, self.home)
+            status, output, errors = run(
+                words, b"", self.limits, {**inherited_variables, **own_variables, **variables}, self.home
+            )
         except LimitError as limit:
             raise PkiError(f'"{self.command}"{about} was stopped: {limit}', retry) from None
         except OSError as error:

@@ -147,8 +147,14 @@ def current_answers(answers: Iterable[Answer]) -> list[Answer]:
     Stuck files and errors before the greeting count, because they persist.
     """
     all_answers = list(answers)
-    greeted = next((index for index, answer in enumerate(all_answers) if "pki-apply" in answer), len(all_answers))
-    return [answer for index, answer in enumerate(all_answers) if index >= greeted or answer.keys() & {STUCK, "error"}]
+    greeting_index = next(
+        (index for index, answer in enumerate(all_answers) if "pki-apply" in answer), len(all_answers)
+    )
+    return [
+        answer
+        for index, answer in enumerate(all_answers)
+        if index >= greeting_index or answer.keys() & {STUCK, "error"}
+    ]
 
 
 # -- the meaning of answers --------------------------------------------------------------------------------------------
@@ -179,7 +185,7 @@ def refusal(
     `commands` maps the names in pki-apply.conf to command lines. Where a program printed nothing, the output of the
     refusal is what to type on the `host` to see more.
     """
-    failed: Answer = {}
+    failed_answer: Answer = {}
     stuck: list[Answer] = []
     for answer in answers:
         if STUCK in answer:
@@ -187,12 +193,12 @@ def refusal(
         if answer.get("state") == ChangeState.REFUSED:
             return Refusal(visible_line(answer["why"]), last_lines(answer["said"], f"on {host}: {PLACES}"))
         if answer.get("status"):
-            failed = failed or answer
+            failed_answer = failed_answer or answer
         if answer.get("state") == ChangeState.UNDONE:
-            return _refusal_of(failed, "rolled back", host, commands or {})
+            return _refusal_of(failed_answer, "rolled back", host, commands or {})
     if stuck:
         return Refusal(*stuck_files(stuck))
-    return _refusal_of(failed, "the CRLs stay in place", host, commands or {}) if failed else None
+    return _refusal_of(failed_answer, "the CRLs stay in place", host, commands or {}) if failed_answer else None
 
 
 def _refusal_of(failed: Answer, after: str, host: str, commands: Mapping[str, str]) -> Refusal:

@@ -115,8 +115,8 @@ class HostRecords:
         days, receipt = self.contact.days_failing(now), self.receipt
         text = f"unreachable for {counted(days, 'day')}" if days else "unreachable"
         if receipt and receipt.first_expiry:
-            left = math.floor((moment(receipt.first_expiry) - now) / DAY)
-            expiry = f"expires in {counted(left, 'day')}" if left >= 0 else "has expired"
+            days_left = math.floor((moment(receipt.first_expiry) - now) / DAY)
+            expiry = f"expires in {counted(days_left, 'day')}" if days_left >= 0 else "has expired"
             text += f"; its certificate {expiry}"
         return f"{text} ({message})"
 

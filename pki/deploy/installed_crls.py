@@ -131,7 +131,7 @@ def check_no_regression(
     return foreign
 
 
-def replaceable(payload: Payload, installed: Iterable[InstalledCrl], trust: Trust, now: datetime) -> list[str]:
+def replaceable_digests(payload: Payload, installed: Iterable[InstalledCrl], trust: Trust, now: datetime) -> list[str]:
     """Return the SHA-256 of the installed CRL files that the release may replace."""
     release_crls = _release_crls(payload)
     return [crl.digest for crl in installed if not any(_faults(release_crls, crl, trust, now))]

@@ -12,7 +12,7 @@ from typing import NamedTuple, get_args
 from pki.common import template_delimiters
 from pki.common.cache import Cache
 from pki.common.errors import FaultsError, PkiError, from_bug
-from pki.common.file_headers import CERTIFICATE, TemplateFile, included_files, read, template_files
+from pki.common.file_headers import CERTIFICATE, FIX_HEADER, TemplateFile, included_files, read, template_files
 from pki.common.limited_process import Begin, LimitedProcess, LimitExceededError
 from pki.common.template_folders import TemplateFolders
 from pki.common.templating import Templates
@@ -22,7 +22,7 @@ from pki.config.identifiers import ArtifactId
 from pki.config.model import Host
 from pki.config.name_fields import LABEL
 from pki.config.recipes import RECIPES
-from pki.deploy.managed_files import CA_HOST, FIX_HEADER, Library, ManagedFile, UnassignedFile
+from pki.deploy.managed_files import CA_HOST, Library, ManagedFile, UnassignedFile
 
 COMMENT = re.compile(r"^\s*(#)(?!.*\{[%#]).*?(\\?\r?)$")
 UNDECLARED = openssl_cnf.CnfRemark(
@@ -134,8 +134,8 @@ class Reader:
             if header:
                 raise PkiError(f"{file.place(CERTIFICATE)}: there is no section [ req ]", "remove the header")
             return openssl_cnf.RequestReading(None)
-        reading = openssl_cnf.read_request(config, shown, self._folders.path(file.name).parent)
-        return reading._replace(remarks=()) if header and reading.request else reading
+        request = openssl_cnf.read_request(config, shown, self._folders.path(file.name).parent)
+        return request._replace(remarks=()) if header and request.request else request
 
     def _accidental_comments(self, file: ManagedFile, text: str) -> Iterator[openssl_cnf.CnfRemark]:
         """Yield remarks about text that the template comments out, possibly by mistake."""
@@ -212,10 +212,10 @@ class Reader:
         if cached := self._cache.recall(name, file.digest):
             return References(*map(frozenset, cached))
         references = _references(file, text, self.templates)
-        included = [str(self._folders.path(other)) for other in sorted(references.files)]
+        included_paths = [str(self._folders.path(other)) for other in sorted(references.files)]
         # a file of the program is not in the cache: the project can replace it without a change of that file
-        if "*" not in references.files and all(file.startswith(f"{self._folders.project}/") for file in included):
-            self._cache.remember(name, file.digest, included, [sorted(part) for part in references])
+        if "*" not in references.files and all(file.startswith(f"{self._folders.project}/") for file in included_paths):
+            self._cache.remember(name, file.digest, included_paths, [sorted(part) for part in references])
         return references
 
 

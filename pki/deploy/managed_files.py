@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pki.common.errors import PkiError
-from pki.common.file_headers import CERTIFICATE, DEFAULTS, Header
+from pki.common.file_headers import CERTIFICATE, DEFAULTS, FIX_HEADER, Header
 from pki.common.templating import Templates
 from pki.common.visible import line_fault
 from pki.config import openssl_cnf
@@ -20,7 +20,7 @@ from pki.config.identifiers import ArtifactId
 from pki.config.model import Host
 
 CA_HOST = DEFAULTS["deploy-hosts"]
-FIX_HEADER = "fix the header, then: ./run doit"
+TEMPLATE = "template "  # begins the name of an input that is a template
 # Endings of files that may be OpenSSL request configurations, in upper or lower case. `.cnf` needs no header for that.
 REQUEST_SUFFIXES = (".conf", ".cfg", ".cnf")
 
@@ -107,7 +107,7 @@ class Selection:
     def of(cls, files: tuple[ManagedFile, ...]) -> Selection:
         """Return the selection of some files."""
         reads = frozenset[str]().union(*(file.reads for file in files))
-        digests = {f"template {file.name}": file.digest for file in files}
+        digests = {f"{TEMPLATE}{file.name}": file.digest for file in files}
         return cls(
             files,
             hashlib.sha256(repr(digests).encode()).hexdigest(),

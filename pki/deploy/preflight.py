@@ -249,8 +249,10 @@ def _key_faults(parsed_files: list[ParsedReleaseFile], certificates: list[x509.C
         path = parsed.file.path
         if not parsed.public_keys:
             continue
-        own = parsed.certificates if parsed.file.any_order else parsed.certificates[:1]
-        if own and not {public_der(certificate.public_key()) for certificate in own} & set(parsed.public_keys):
+        own_certificates = parsed.certificates if parsed.file.any_order else parsed.certificates[:1]
+        if own_certificates and not {public_der(certificate.public_key()) for certificate in own_certificates} & set(
+            parsed.public_keys
+        ):
             yield f"the key in {path} does not match the certificate beside it"
         elif not certified_keys.issuperset(parsed.public_keys):
             yield f"the key in {path} matches no certificate"
@@ -267,17 +269,17 @@ def _public_key(text: bytes, file: File) -> bytes:
 
 def _pkcs12_content(file: File, content: bytes, trust: Trust) -> tuple[tuple[bytes, ...], tuple[x509.Certificate, ...]]:
     """Return the public half of the key in a PKCS#12 file, and its certificates. Raises PkiError if it does not open."""
-    opened = pkcs12.read(content, trust.pkcs12_passphrase(file.pkcs12))
-    if opened is None or opened.cert is None or opened.key is None:
+    archive = pkcs12.read(content, trust.pkcs12_passphrase(file.pkcs12))
+    if archive is None or archive.cert is None or archive.key is None:
         what = (
             f"nothing was sent: {file.path} does not open with the present passphrase of {file.pkcs12}, "
             "or its key belongs to none of its certificates"
         )
         raise PkiError(what, "a release with an earlier passphrase cannot be deployed: ./run doit")
-    certificates = (opened.cert.certificate, *(other.certificate for other in opened.additional_certs))
+    certificates = (archive.cert.certificate, *(other.certificate for other in archive.additional_certs))
     if set(certificates) != set(_own_certificates(file, content)):
         raise PkiError(f"nothing was sent: {file.path} contains other certificates than its manifest", "./run doit")
-    return (public_der(opened.key.public_key()),), certificates
+    return (public_der(archive.key.public_key()),), certificates
 
 
 # -- certificates -----------------------------------------------------------------------------------------------------

@@ -154,8 +154,8 @@ class Process:
     def _read_some(self, deadline: float) -> None:
         """Read from either pipe; output on standard error is no progress."""
         while True:
-            left = self._remaining(deadline)
-            ready_pipes = wait_ready(self._channels, [], left) if left else set()
+            seconds_left = self._remaining(deadline)
+            ready_pipes = wait_ready(self._channels, [], seconds_left) if seconds_left else set()
             if not ready_pipes:
                 raise self._limit_error("sent no answer")
             if self._err in ready_pipes:

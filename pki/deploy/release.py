@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,16 +18,18 @@ from typing import Any
 from pki.common import filesystem, sealed_records
 from pki.common.cache import Cache, digest_of
 from pki.common.errors import FaultsError, PkiError, from_bug
-from pki.common.reasons import Outcome, Reason, Verb, Why, joined, stated
+from pki.common.file_headers import FIX_HEADER
+from pki.common.reasons import Outcome, Reason, Verb, Why, joined, reasons_from_text
 from pki.common.templating import Templates
 from pki.config import upstreams
 from pki.config.identifiers import ArtifactId
 from pki.deploy.artifact_content import PKCS12_KINDS, Sources, certificates_in, contents, digest_of_files
 from pki.deploy.header_values import is_any_order, octal_mode
-from pki.deploy.managed_files import FIX_HEADER, ManagedFile, Selection, render_header
+from pki.deploy.managed_files import TEMPLATE, ManagedFile, Selection, render_header
 
 FORMAT = 1
 UNSEALED_KEYS = ("format", "host", "release", "files", "inputs", "uses")  # of version 0.1.0
+TEMPLATES_NAMED = 2  # in one reason, of those that were added, changed or removed together
 PRIVATE = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 OWNER = re.compile(r"{0}:{0}".format(r"[A-Za-z_][A-Za-z0-9_.-]*"))  # Debian-exim, first.last
 
@@ -140,7 +142,7 @@ def load(folder: Path) -> Release | None:
 def stale_reasons(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[Reason]:
     """Return why the release of a host is out of date; empty if it is up to date."""
     if release_spec.faults:
-        return stated(FaultsError.of(release_spec.faults).message)
+        return reasons_from_text(FaultsError.of(release_spec.faults).message)
     name, key = ArtifactId("release", release_spec.host), _cache_key(release_spec)
     if cache.recall(name, key):
         return []
@@ -148,12 +150,7 @@ def stale_reasons(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[
     if release is None:
         return [Why.MANIFEST_DAMAGED() if os.path.lexists(f"{folder}/manifest.json") else Why.NOT_CREATED()]
     inputs = _inputs(release_spec)
-    input_names = sorted(inputs.keys() | release.inputs.keys())
-    reasons = [
-        _input_reason(input_name, is_present=input_name in inputs, was_present=input_name in release.inputs)
-        for input_name in input_names
-        if inputs.get(input_name) != release.inputs.get(input_name)
-    ]
+    reasons = [*_input_reasons(release.inputs, inputs)]
     artifact_paths: list[Path] = []
     for artifact, digest in release.uses.items():
         try:
@@ -172,11 +169,20 @@ def stale_reasons(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[
     return reasons
 
 
-def _input_reason(name: str, *, is_present: bool, was_present: bool) -> Reason:
-    """Return the reason for an input that differs between the release and its manifest."""
-    if not was_present:
-        return Why.ADDED(what=name)
-    return Why.CHANGED(what=name) if is_present else Why.LEFT(what=name)
+def _input_reasons(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Reason]:
+    """Yield a reason for each input whose digest differs; for several templates that were all added, one for them."""
+    groups = (
+        (Why.ADDED, Why.MANY_ADDED, now.keys() - before.keys()),
+        (Why.CHANGED, Why.CHANGED, {name for name in now.keys() & before.keys() if now[name] != before[name]}),
+        (Why.LEFT, Why.MANY_LEFT, before.keys() - now.keys()),
+    )
+    for code, code_of_many, names in groups:
+        templates = sorted(name.removeprefix(TEMPLATE) for name in names if name.startswith(TEMPLATE))
+        if len(templates) > 1:
+            more = [f"{len(templates) - TEMPLATES_NAMED} more"] if len(templates) > TEMPLATES_NAMED else []
+            template_names = " and ".join([", ".join(templates[:TEMPLATES_NAMED]), *more])
+            yield code_of_many(what=f"{len(templates)} templates ({template_names})")
+        yield from (code(what=name) for name in sorted(names) if len(templates) < 2 or not name.startswith(TEMPLATE))
 
 
 def damage_text(folder: Path) -> str:
@@ -203,18 +209,18 @@ def render_files(
     release_spec: ReleaseSpec, begin: Callable[[str], None], skipped: Collection[str] = ()
 ) -> RenderedFiles:
     """Render every file of a release except the templates in `skipped`; `begin` is called before each template."""
-    rendered = RenderedFiles()
+    rendered_files = RenderedFiles()
     for managed in release_spec.selection.files:
         if managed.fault or managed.name in skipped:
             continue
         begin(managed.name)
         try:
-            rendered.files += _render_file(release_spec, managed, rendered.uses)
+            rendered_files.files += _render_file(release_spec, managed, rendered_files.uses)
         except PkiError as fault:
-            rendered.faults[managed.name] = fault
+            rendered_files.faults[managed.name] = fault
         except Exception as error:  # noqa: BLE001 - a fault in one template must not stop the others
-            rendered.faults[managed.name] = FaultsError.of([_error_of_template(managed, from_bug(error))])
-    return rendered
+            rendered_files.faults[managed.name] = FaultsError.of([_error_of_template(managed, from_bug(error))])
+    return rendered_files
 
 
 def _error_of_template(managed: ManagedFile, error: PkiError) -> PkiError:
@@ -233,18 +239,18 @@ def build(
     faults of all files; the old release stays then.
     """
     verb = Verb.UPDATED if (folder / "manifest.json").exists() else Verb.CREATED
-    rendered = render()
-    faults = [*release_spec.faults, *rendered.faults.values()]
-    for artifact in rendered.uses:
+    rendered_files = render()
+    faults = [*release_spec.faults, *rendered_files.faults.values()]
+    for artifact in rendered_files.uses:
         if reasons := faults_of(artifact):
             text = f"{artifact} cannot be delivered: {joined(reasons)}"
             faults.append(PkiError(text, "issue it again: ./run doit"))
     contents: dict[str, tuple[File, bytes]] = {}
     by_name = {managed.name: managed for managed in release_spec.selection.files}
-    for file, content in rendered.files:
+    for file, content in rendered_files.files:
         if file.path in contents:
-            header_place, other = by_name[file.managed].place("deploy-target"), contents[file.path][0].managed
-            faults.append(PkiError(f"{header_place}: {file.path} is already the target of templates/{other}"))
+            header_place, other_template = by_name[file.managed].place("deploy-target"), contents[file.path][0].managed
+            faults.append(PkiError(f"{header_place}: {file.path} is already the target of templates/{other_template}"))
         contents[file.path] = (file, content)
     for path, (file, _) in contents.items():
         if any(str(parent) in contents for parent in PurePosixPath(path).parents):
@@ -257,7 +263,7 @@ def build(
         release_spec.host,
         tuple(file for file, _ in contents.values()),
         _inputs(release_spec),
-        dict(sorted(rendered.uses.items())),
+        dict(sorted(rendered_files.uses.items())),
     )
     filesystem.write(folder / "manifest.json", release.manifest())
     _remove_other_files(folder / "files", {str(path) for path in copies})

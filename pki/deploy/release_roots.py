@@ -40,7 +40,7 @@ class Roots:
 
 def find_roots(payload: Payload) -> Roots:
     """Return the roots of a release."""
-    paths, others, digests = set[str](), set[str](), dict[str, None]()
+    paths, other_paths, digests = set[str](), set[str](), dict[str, None]()
     sections, fingerprints = dict[bytes, None](), dict[str, None]()
     for file in payload.release.files:
         content = payload.content(file)
@@ -52,7 +52,7 @@ def find_roots(payload: Payload) -> Roots:
             paths.add(file.path)
             digests[file.sha256] = None
         elif certificates:
-            others.add(file.path)
+            other_paths.add(file.path)
         if are_roots:
             sections |= dict.fromkeys(section for section, _ in certificates if section)
             fingerprints |= {certificate.fingerprint(SHA256()).hex(): None for _, certificate in certificates}
@@ -61,7 +61,7 @@ def find_roots(payload: Payload) -> Roots:
         for selection in combinations(roots, count):
             for order in (selection, selection[::-1]):
                 digests[hashlib.sha256(b"".join(order)).hexdigest()] = None
-    return Roots(frozenset(paths), frozenset(others), tuple(digests), tuple(fingerprints))
+    return Roots(frozenset(paths), frozenset(other_paths), tuple(digests), tuple(fingerprints))
 
 
 def is_trust_store_path(path: str) -> bool:

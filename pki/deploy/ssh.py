@@ -140,16 +140,16 @@ class Transport:
 
     def connection_error(self, status: int, complaint: str) -> PkiError:
         """Return the error for a connection that ended without an answer, from its exit status and error output."""
-        if not self.is_local and (refused := self.host_key_fault(complaint)):
-            return PkiError(*refused)
+        if not self.is_local and (host_key_error := self.host_key_fault(complaint)):
+            return PkiError(*host_key_error)
         for pattern, (message, remedy) in START_FAULTS.items():
             if pattern in complaint:
                 code = ErrorCode.NEEDS_BOOTSTRAP if remedy is BOOTSTRAP else None
                 return PkiError(message.format(name=self.name), remedy.format(**self._placeholders), code)
-        last = visible_line(complaint.splitlines()[-1]).strip() if complaint else f"exit status {status}"
+        last_line = visible_line(complaint.splitlines()[-1]).strip() if complaint else f"exit status {status}"
         if status == 255 or not complaint:
-            return UnreachableError(f"cannot be reached: {last}", NEXT_RUN, last)
-        return PkiError(f"pki-apply failed: {last}", BOOTSTRAP.format(host=self.host), ErrorCode.NEEDS_BOOTSTRAP)
+            return UnreachableError(f"cannot be reached: {last_line}", NEXT_RUN, last_line)
+        return PkiError(f"pki-apply failed: {last_line}", BOOTSTRAP.format(host=self.host), ErrorCode.NEEDS_BOOTSTRAP)
 
     @property
     def _placeholders(self) -> dict[str, str]:

@@ -187,8 +187,8 @@ class HostChange:
             )
         delivered_digests = {file.sha256 for file in delivered.release.files} if delivered else set()
         unknown = [state for state in states if state.sha256 not in {state.row.file.sha256, *delivered_digests}]
-        installed = installed_crls.read_from_session(session, unknown, self.payload, self._recall)
-        return installed_crls.check_no_regression(self.payload, installed, self.destination.trust, now)
+        crls_on_host = installed_crls.read_from_session(session, unknown, self.payload, self._recall)
+        return installed_crls.check_no_regression(self.payload, crls_on_host, self.destination.trust, now)
 
     def deliver(self, delivered: Payload | None) -> HostOutcome:
         """Bring the host to the release; `delivered` as for `check_release`.
@@ -248,12 +248,12 @@ class HostChange:
         before = self._previous.verification or {}
         if verifications is None or verifications == before:
             return HostOutcome(self._previous, ())
-        changed = [
+        changed_reasons = [
             Why.VERIFICATION(service=service, result=str(text))
             for service, text in verifications.items()
             if before.get(service) != text
         ]
-        return HostOutcome(replace(self._previous, verification=verifications), tuple(changed))
+        return HostOutcome(replace(self._previous, verification=verifications), tuple(changed_reasons))
 
     @property
     def remedy(self) -> Remedy:
@@ -267,8 +267,9 @@ class HostChange:
 
     def replaceable_crls(self, sent: Iterable[InstalledCrl]) -> list[str]:
         """Return the SHA-256 of all CRL files that this release may replace: its own, and older ones among `sent`."""
-        own = [file.sha256 for file in self.payload.release.files if file.crl]
-        return sorted({*own, *installed_crls.replaceable(self.payload, sent, self.destination.trust, self._now)})
+        digests = [file.sha256 for file in self.payload.release.files if file.crl]
+        sent_digests = installed_crls.replaceable_digests(self.payload, sent, self.destination.trust, self._now)
+        return sorted({*digests, *sent_digests})
 
     @property
     def is_already_deployed(self) -> bool:
@@ -282,8 +283,8 @@ class HostChange:
         """Return the outcome for a host on which the files in `states` differed; without any, its receipt stays."""
         if self.is_already_deployed and not states:
             return self._unchanged_outcome(verifications)
-        done = (*_done_reasons(states), *self._held_back_reasons())
-        return HostOutcome(self._receipt(contents, verifications), done, drift.drift_reasons(states, self._previous))
+        reasons = (*_done_reasons(states), *self._held_back_reasons())
+        return HostOutcome(self._receipt(contents, verifications), reasons, drift.drift_reasons(states, self._previous))
 
     @property
     def needs_surplus_list(self) -> bool:
@@ -374,8 +375,8 @@ def expectations(
     be refused if a CRL of the release lists it.
     """
     names = {endpoint.name for endpoint in endpoints} & contents.leaves.keys()
-    others = (file for file in payload.release.files if not file.crl)
-    proxy_answers_probe = any(PROBE.encode() in payload.content(file) for file in others)
+    other_files = (file for file in payload.release.files if not file.crl)
+    proxy_answers_probe = any(PROBE.encode() in payload.content(file) for file in other_files)
     is_canary_listed = bool(canary) and contents.lists(canary)
     return {
         name: Expectation(

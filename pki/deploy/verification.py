@@ -118,7 +118,7 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class ServiceBefore:
     """A service before a change: the status for the probe, and the SHA-256 of its certificate.
 
     The status is 0 and the digest "" when it did not answer.
@@ -133,7 +133,7 @@ class Before:
         return self is not NO_CHANGE and self.status not in {0, *NO_UPSTREAM}
 
 
-NO_CHANGE = Before(status=403)  # without a change, 403 is taken for the application's own answer
+NO_CHANGE = ServiceBefore(status=403)  # without a change, 403 is taken for the application's own answer
 
 
 class WronglyAdmitted(NotVerified):
@@ -143,26 +143,26 @@ class WronglyAdmitted(NotVerified):
 # -- the services of a host, before and after a change ----------------------------------------------------------------
 
 
-def check_before(endpoints: Sequence[Endpoint], prober: Prober) -> dict[Endpoint, Before]:
+def check_before(endpoints: Sequence[Endpoint], prober: Prober) -> dict[Endpoint, ServiceBefore]:
     """Return the state of each reachable endpoint before a change."""
     states = map_parallel(partial(_before, prober=prober), endpoints)
     return {endpoint: before for endpoint, before in zip(endpoints, states, strict=True) if before}
 
 
-def _before(endpoint: Endpoint, prober: Prober) -> Before | None:
+def _before(endpoint: Endpoint, prober: Prober) -> ServiceBefore | None:
     if not is_reachable(endpoint):
         return None
     try:
         answer = request(endpoint, prober.as_probe)
-        return Before(answer.status, answer.fingerprint)
+        return ServiceBefore(answer.status, answer.fingerprint)
     except (OSError, NotVerified, Unreached):
-        return Before()
+        return ServiceBefore()
 
 
 def verify_services(
     endpoints: Sequence[Endpoint],
     expectations: Mapping[str, Expectation],
-    before: Mapping[Endpoint, Before] | None,
+    before: Mapping[Endpoint, ServiceBefore] | None,
     prober: Prober,
 ) -> dict[str, Verification]:
     """Return the verification of each service, at all of its addresses; `expectations` are by the endpoint's name.
@@ -209,7 +209,7 @@ def as_json(verifications: Mapping[str, Verification]) -> dict[str, list[str]]:
 def _verify_endpoint(
     endpoint: Endpoint,
     expectations: Mapping[str, Expectation],
-    before: Mapping[Endpoint, Before] | None,
+    before: Mapping[Endpoint, ServiceBefore] | None,
     prober: Prober,
 ) -> Verification:
     states, expectation = before or {}, expectations.get(endpoint.name)
@@ -217,7 +217,7 @@ def _verify_endpoint(
         return NOT_VERIFIED
     if expectation is None:
         return VERIFIED
-    state = NO_CHANGE if before is None else states.get(endpoint, Before())
+    state = NO_CHANGE if before is None else states.get(endpoint, ServiceBefore())
     result = _verify_until_timeout(endpoint, expectation, state, prober)
     if result.is_verified and state.served == expectation.fingerprint:
         time.sleep(SETTLING)
@@ -225,7 +225,9 @@ def _verify_endpoint(
     return result
 
 
-def _verify_until_timeout(endpoint: Endpoint, expectation: Expectation, before: Before, prober: Prober) -> Verification:
+def _verify_until_timeout(
+    endpoint: Endpoint, expectation: Expectation, before: ServiceBefore, prober: Prober
+) -> Verification:
     """Return the verification as soon as it succeeds, or the last failure when time is up."""
     deadline = time.monotonic() + VERIFY_TIMEOUT
     while True:
@@ -242,7 +244,7 @@ def _verify_until_timeout(endpoint: Endpoint, expectation: Expectation, before: 
         time.sleep(0.25)
 
 
-def _verify_once(endpoint: Endpoint, expectation: Expectation, before: Before, prober: Prober) -> Verification:
+def _verify_once(endpoint: Endpoint, expectation: Expectation, before: ServiceBefore, prober: Prober) -> Verification:
     for _ in range(ROUNDS):
         _handshake(endpoint, expectation, prober)
     result = VERIFIED
@@ -275,8 +277,8 @@ def _handshake(endpoint: Endpoint, expectation: Expectation, prober: Prober) -> 
         raise NotVerified(f"serves a certificate that does not verify: {error.verify_message}") from None
     except ssl.SSLError as error:
         raise NotVerified(f"refuses the handshake: {error.reason}") from None
-    if wrong := certificate_mismatch(certificate, expectation):
-        raise NotVerified(wrong)
+    if mismatch := certificate_mismatch(certificate, expectation):
+        raise NotVerified(mismatch)
 
 
 def certificate_mismatch(certificate: bytes, expectation: Expectation) -> str:
@@ -336,7 +338,7 @@ def _status_or_alert(endpoint: Endpoint, context: ClientContext) -> int | None:
         return 0
 
 
-def _upstream_verification(status: int, before: Before) -> Verification:
+def _upstream_verification(status: int, before: ServiceBefore) -> Verification:
     """Return the verification where the upstream does not answer. Raises NotVerified where it did before the change."""
     what = f"answers {status}: the upstream does not answer" if status else NO_HTTP
     if before.had_upstream:
@@ -345,7 +347,7 @@ def _upstream_verification(status: int, before: Before) -> Verification:
 
 
 def check_identities(
-    endpoint: Endpoint, expectation: Expectation, before: Before, answer: Answer, prober: Prober
+    endpoint: Endpoint, expectation: Expectation, before: ServiceBefore, answer: Answer, prober: Prober
 ) -> Verification:
     """Check `answer`, which the probe got, and the answer to the canary.
 
@@ -362,8 +364,8 @@ def check_identities(
         if status in NO_ENTRY:
             text = f"not verified: the probe and the revoked canary both get {status}"
             return Verification(Verdict.UNDECIDED, text)
-        if admitted := admission(endpoint, prober.as_canary):
-            raise WronglyAdmitted(f"lets the revoked canary {admitted}")
+        if admission_text := admission(endpoint, prober.as_canary):
+            raise WronglyAdmitted(f"lets the revoked canary {admission_text}")
     return VERIFIED if answers or not endpoint.is_proxied else PASSED_ON
 
 
@@ -376,8 +378,8 @@ def _check_identities_of_protocol(
             raise NotVerified(f"refuses our own client certificate: {answer.reply.text}")
         raise NotVerifiable(f"TLS accepts the probe, and the server's own rules refuse it ({answer.reply.text})")
     if expectation.revokes and endpoint.revokes and prober.canary:
-        if admitted := admission(endpoint, prober.as_canary, witness=prober.as_probe):
-            raise WronglyAdmitted(f"lets the revoked canary {admitted}")
+        if admission_text := admission(endpoint, prober.as_canary, witness=prober.as_probe):
+            raise WronglyAdmitted(f"lets the revoked canary {admission_text}")
     elif not answer.reply.is_certain:
         raise NotVerifiable(answer.reply.text)
     return VERIFIED

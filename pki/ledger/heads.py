@@ -19,10 +19,10 @@ def contains_or_accepted(db: Connection, observed: Head) -> bool:
     is_event = (events.c.seq == observed.seq, events.c.hash == observed.hash)
     if not observed.seq or db.execute(sql.select(events.c.seq).where(*is_event)).first():
         return True
-    accepted = sql.select(decisions.c.seq).where(
+    accepting_decision = sql.select(decisions.c.seq).where(
         decisions.c.decision == ACCEPTED, decisions.c.detail.contains(observed.hash)
     )
-    return db.execute(accepted).first() is not None
+    return db.execute(accepting_decision).first() is not None
 
 
 def write_head(db: Connection, folder: Path) -> None:
@@ -31,6 +31,6 @@ def write_head(db: Connection, folder: Path) -> None:
     previous = observed_head(folder, LEDGER_HEAD)
     if not seq or (previous and (previous[:2] == (seq, digest) or not contains_or_accepted(db, previous))):
         return
-    revoked = db.execute(sql.select(sql.func.count()).select_from(revocations)).scalar()
-    content = sealed_records.encode_sealed({"events": seq, "head": digest, "revocations": revoked})
+    revocation_count = db.execute(sql.select(sql.func.count()).select_from(revocations)).scalar()
+    content = sealed_records.encode_sealed({"events": seq, "head": digest, "revocations": revocation_count})
     filesystem.write(folder / LEDGER_HEAD, content, filesystem.SECRET)

@@ -39,15 +39,19 @@ def require_own_ledger(db: Connection, folder: Path, place: str, *, has_events: 
 
     A `ca/` without an identity (of an old backup) gets the identity of the ledger if the ledger knows one of its CAs.
     """
-    own, recorded = project_id(folder), str(db.execute(sql.select(head.c.project)).scalar() or "")
-    if own == recorded:
+    own_project, recorded_project = project_id(folder), str(db.execute(sql.select(head.c.project)).scalar() or "")
+    if own_project == recorded_project:
         return
-    if not own and _knows_an_authority(db, folder):
-        _write_id(folder, recorded)
+    if not own_project and _knows_an_authority(db, folder):
+        _write_id(folder, recorded_project)
         return
-    what = f"this folder is project {own[:12]} (ca/{PROJECT_ID})" if own else f"this folder has no ca/{PROJECT_ID}"
+    what = (
+        f"this folder is project {own_project[:12]} (ca/{PROJECT_ID})"
+        if own_project
+        else f"this folder has no ca/{PROJECT_ID}"
+    )
     contents = "" if has_events else " (which contains no events)"
-    raise _foreign(f"{place}: belongs to project {recorded[:12]}{contents}, and {what}", place)
+    raise _foreign(f"{place}: belongs to project {recorded_project[:12]}{contents}, and {what}", place)
 
 
 def require_own_authorities(db: Connection, folder: Path, place: str) -> None:

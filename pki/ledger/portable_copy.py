@@ -43,10 +43,10 @@ class SqlPortableCopy(DatabaseUser):
                         f"{self._database.place}: has {events} events already; nothing was restored",
                         "./run invoke ledger.verify",
                     )
-                own = source.execute(sql.select(head.c.project)).scalar_one()
-                if own != project:
+                own_project = source.execute(sql.select(head.c.project)).scalar_one()
+                if own_project != project:
                     raise LedgerError(
-                        f"the copy belongs to project {own[:12]}, and this is {project[:12]}",
+                        f"the copy belongs to project {own_project[:12]}, and this is {project[:12]}",
                         "restore the backup of this project",
                     )
                 for table in reversed(metadata.sorted_tables):

@@ -65,15 +65,15 @@ class SqlRecorder(DatabaseUser):
         if reason not in REASONS:
             raise LedgerError(f"{reason}: expected one of {', '.join(REASONS)}")
         records = list[Record]()
-        for issued in revoked:
-            revocation = Revocation(issued.serial, issued.artifact, reason, at, issued.not_after)
-            records.append(("revocation", issued.artifact, revocation_row(revocation, issued.issuer)))
+        for certificate in revoked:
+            revocation = Revocation(certificate.serial, certificate.artifact, reason, at, certificate.not_after)
+            records.append(("revocation", certificate.artifact, revocation_row(revocation, certificate.issuer)))
         for artifact, detail in withhold.items():
             records.append(("decision", artifact, decision_row(artifact, "withheld", detail, at)))
         with self._recording() as db:
-            for issued in revoked:
-                if _is_revoked(db, issued.issuer, as_hex(issued.serial)):
-                    raise LedgerError(f"{issued.artifact}: serial {as_hex(issued.serial)} is already revoked")
+            for certificate in revoked:
+                if _is_revoked(db, certificate.issuer, as_hex(certificate.serial)):
+                    raise LedgerError(f"{certificate.artifact}: serial {as_hex(certificate.serial)} is already revoked")
             append_all(db, records, at)
 
     def record_crl(
@@ -86,10 +86,10 @@ class SqlRecorder(DatabaseUser):
         """
         with self._recording() as db:
             row = crl_row(crl, issuer, reason, listed_serials(db, issuer), der)
-            last = last_number(db, issuer)
-            if last is not None and row["number"] <= last:
+            last_crl_number = last_number(db, issuer)
+            if last_crl_number is not None and row["number"] <= last_crl_number:
                 raise LedgerError(
-                    f"{ArtifactId('crl', issuer)}: number {row['number']} is not above the last number {last}"
+                    f"{ArtifactId('crl', issuer)}: number {row['number']} is not above the last number {last_crl_number}"
                 )
             append(db, "crl", ArtifactId("crl", issuer), row, at)
 
@@ -109,5 +109,5 @@ class SqlRecorder(DatabaseUser):
 
 def _is_revoked(db: Connection, issuer: str, serial: str) -> bool:
     """Return whether the ledger has a revocation of the certificate with this issuer and serial number."""
-    same = revocations.c.issuer == issuer, revocations.c.serial == serial
-    return db.execute(sql.select(revocations.c.seq).where(*same)).first() is not None
+    conditions = revocations.c.issuer == issuer, revocations.c.serial == serial
+    return db.execute(sql.select(revocations.c.seq).where(*conditions)).first() is not None

@@ -14,7 +14,7 @@ from pki.ledger.database import DatabaseUser
 from pki.ledger.listed_serials import last_number, listed_serials
 from pki.ledger.rows import Record, as_hex, certificate_row, crl_row, decision_row, instant, revocation_row
 from pki.ledger.tables import certificates, revocations
-from pki.ledger.types import ACCEPTED, Head, Recovered, Revocation
+from pki.ledger.types import ACCEPTED, Head, RecoveredRevocations, Revocation
 from pki.x509.revocation import CrlEntry, crl_entry, crl_number
 
 
@@ -34,21 +34,23 @@ class SqlRecovery(DatabaseUser):
         """Record certificates of authorities that the ledger lost, each with its generation and the one of its issuer."""
         rows = list[Record]()
         for cert, name, issuer in authorities:
-            named = GenerationName.parse(name)
-            artifact = ArtifactId("authority", named.authority)
-            rows.append(("certificate", artifact, certificate_row(cert, issuer, artifact, named.profile, reason)))
+            generation = GenerationName.parse(name)
+            artifact = ArtifactId("authority", generation.authority)
+            rows.append(("certificate", artifact, certificate_row(cert, issuer, artifact, generation.profile, reason)))
         self._append(rows, at)
 
     def record_crl(
         self, crl: x509.CertificateRevocationList, *, issuer: str, default_expiry: datetime, source: str, at: datetime
-    ) -> Recovered:
+    ) -> RecoveredRevocations:
         """Record the revocations of a CRL of the project that the ledger lacks, and the CRL if its number is the highest.
 
         Everything is in one transaction. `default_expiry` is recorded for a certificate that the ledger does not know.
         """
-        revoked = {entry.serial_number: entry for entry in crl}
-        missing = self._unrecorded(revoked, issuer)
-        records = self._records([crl_entry(revoked[serial]) for serial in missing], issuer, default_expiry, source)
+        entries_by_serial = {entry.serial_number: entry for entry in crl}
+        missing_serials = self._unrecorded(entries_by_serial, issuer)
+        records = self._records(
+            [crl_entry(entries_by_serial[serial]) for serial in missing_serials], issuer, default_expiry, source
+        )
         number = crl_number(crl)
         with self._database.reading() as db:
             is_newest = number > (last_number(db, issuer) or 0)
@@ -56,7 +58,7 @@ class SqlRecovery(DatabaseUser):
                 row = crl_row(crl, issuer, f"recovered from {source}", listed_serials(db, issuer))
                 records.append(("crl", f"{ArtifactId('crl', issuer)}, recovered from {source}", row))
         self._append(records, at)
-        return Recovered(GenerationName.parse(issuer), number, missing, is_newest)
+        return RecoveredRevocations(GenerationName.parse(issuer), number, missing_serials, is_newest)
 
     def record_entries(
         self, entries: Collection[CrlEntry], *, issuer: str, default_expiry: datetime, source: str, at: datetime
@@ -65,10 +67,12 @@ class SqlRecovery(DatabaseUser):
 
         Everything is in one transaction. `default_expiry` is recorded for a certificate that this ledger does not know.
         """
-        revoked = {entry.serial: entry for entry in entries}
-        missing = self._unrecorded(revoked, issuer)
-        self._append(self._records([revoked[serial] for serial in missing], issuer, default_expiry, source), at)
-        return missing
+        entries_by_serial = {entry.serial: entry for entry in entries}
+        missing_serials = self._unrecorded(entries_by_serial, issuer)
+        self._append(
+            self._records([entries_by_serial[serial] for serial in missing_serials], issuer, default_expiry, source), at
+        )
+        return missing_serials
 
     def record_acceptance(self, lost: Sequence[Head], why: str, *, at: datetime) -> None:
         """Record that the operator accepted the loss of events that were observed earlier."""
@@ -79,8 +83,8 @@ class SqlRecovery(DatabaseUser):
         """Return the serial numbers that the ledger does not record as revoked."""
         with self._database.reading() as db:
             rows = db.execute(sql.select(revocations.c.serial).where(revocations.c.issuer == issuer)).scalars()
-            recorded = {int(serial, 16) for serial in rows}
-        return tuple(serial for serial in serials if serial not in recorded)
+            recorded_serials = {int(serial, 16) for serial in rows}
+        return tuple(serial for serial in serials if serial not in recorded_serials)
 
     def _records(self, missing: Sequence[CrlEntry], issuer: str, default_expiry: datetime, source: str) -> list[Record]:
         """Return the records of revocations that the ledger lacks."""

@@ -63,13 +63,13 @@ def crl_content(crl: x509.CertificateRevocationList | None, previous_serials: Co
     """
     if crl is None:
         return {"pem": "", "sha256": "", "added": "", "removed": ""}
-    listed, previous = {entry.serial_number for entry in crl}, set(previous_serials)
+    listed_serials, previous = {entry.serial_number for entry in crl}, set(previous_serials)
     digest = hashlib.sha256(der or crl.public_bytes(Encoding.DER)).hexdigest()
     return {
         "pem": "",
         "sha256": digest,
-        "added": format_serials(listed - previous),
-        "removed": format_serials(previous - listed),
+        "added": format_serials(listed_serials - previous),
+        "removed": format_serials(previous - listed_serials),
     }
 
 
@@ -89,12 +89,12 @@ def issuance_rows(issuance_records: IssuanceRecords, listed: Collection[int]) ->
     `listed` are the serial numbers on the last recorded CRL of that CA.
     """
     issuer = issuance_records.issuer
-    for issued in issuance_records.certificates:
-        columns = {"names": json.dumps(list(issued.names)), "key_sha256": _key_fingerprint(issued.pem)}
-        row = _row(certificates, issued, serial=as_hex(issued.serial), issuer=issuer, **columns)
-        yield "certificate", issued.artifact, row
-    for revoked in issuance_records.revocations:
-        yield "revocation", revoked.artifact, revocation_row(revoked, issuer)
+    for certificate in issuance_records.certificates:
+        columns = {"names": json.dumps(list(certificate.names)), "key_sha256": _key_fingerprint(certificate.pem)}
+        row = _row(certificates, certificate, serial=as_hex(certificate.serial), issuer=issuer, **columns)
+        yield "certificate", certificate.artifact, row
+    for revocation in issuance_records.revocations:
+        yield "revocation", revocation.artifact, revocation_row(revocation, issuer)
     if last_crl := issuance_records.last_crl:
         crl = x509.load_pem_x509_crl(last_crl.pem.encode()) if last_crl.pem else None
         row = _row(crls, last_crl, issuer=issuer, **crl_content(crl, listed))

@@ -212,7 +212,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered:
+class RecoveredRevocations:
     """The result of a recovery from a CRL: the added serial numbers; `is_newer` if its number is the highest one."""
 
     generation: GenerationName
@@ -312,7 +312,7 @@ class Recovery(Protocol):
 
     def record_crl(
         self, crl: x509.CertificateRevocationList, *, issuer: str, default_expiry: datetime, source: str, at: datetime
-    ) -> Recovered: ...
+    ) -> RecoveredRevocations: ...
 
     def record_entries(
         self, entries: Collection[CrlEntry], *, issuer: str, default_expiry: datetime, source: str, at: datetime

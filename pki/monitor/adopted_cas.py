@@ -22,7 +22,7 @@ NAMED = 5  # certificates that one note lists
 REMEDY = "declare the service that uses it in pki.yaml (docs/how-to/adopt.md), or: ./run invoke revoke {} --reason superseded"
 
 
-class Expiring(NamedTuple):
+class ExpiringCertificate(NamedTuple):
     """A certificate of an adopted CA that expires soon."""
 
     artifact: str
@@ -72,14 +72,14 @@ def expiry_of(authorities: Authorities, name: str) -> datetime | None:
 
 def _valid(now: datetime, ledger_view: LedgerView, name: str) -> list[Issued]:
     """Return the certificates of an adopted CA that are neither expired nor revoked, next expiry first."""
-    issued = ledger_view.ledger.certificates(expiring_after=now, issuer=name) if ledger_view.has_ledger else []
+    certificates = ledger_view.ledger.certificates(expiring_after=now, issuer=name) if ledger_view.has_ledger else []
     return sorted(
-        (certificate for certificate in issued if not certificate.revoked),
+        (certificate for certificate in certificates if not certificate.revoked),
         key=lambda certificate: (certificate.not_after, certificate.artifact),
     )
 
 
-def _expiring(now: datetime, ledger_view: LedgerView, name: str, plan: Plan) -> list[Expiring]:
+def _expiring(now: datetime, ledger_view: LedgerView, name: str, plan: Plan) -> list[ExpiringCertificate]:
     """Return the certificates that expire soon, except those with a newer certificate or a leaf in this project."""
 
     def read() -> list[tuple[ArtifactId, int, list[str]]]:
@@ -96,7 +96,9 @@ def _expiring(now: datetime, ledger_view: LedgerView, name: str, plan: Plan) -> 
         ]
 
     rows = ledger_view.cached(f"adopted {name}", f"{now:%Y-%m}", read)
-    expiring = [Expiring(artifact, datetime.fromtimestamp(end, UTC), tuple(names)) for artifact, end, names in rows]
+    expiring = [
+        ExpiringCertificate(artifact, datetime.fromtimestamp(end, UTC), tuple(names)) for artifact, end, names in rows
+    ]
     ours = {text for leaf in plan.leaves.values() for text in leaf.names} if expiring else set()
     soon = [certificate for certificate in expiring if now <= certificate.expiry < now + SOON]
     return [certificate for certificate in soon if not certificate.names or not ours.issuperset(certificate.names)]

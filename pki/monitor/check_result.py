@@ -13,8 +13,6 @@ from pki.common.remedies import Remedy, for_this_project, here
 from pki.common.timestamps import instant
 from pki.config.identifiers import ArtifactId
 
-NAMES_SHOWN = 6  # of the subjects that share a finding
-
 
 class Level(IntEnum):
     """How urgent a finding is: `notice` needs action some day, `warning` soon, `critical` now."""
@@ -150,12 +148,6 @@ def group_alike(findings: Iterable[Finding]) -> list[list[Finding]]:
         remedy = str(here("doit") if _is_rerun(finding) else finding.remedy)
         groups.setdefault((finding.level, finding.topic, finding.message, finding.until, remedy), []).append(finding)
     return list(groups.values())
-
-
-def join_names(names: Sequence[str]) -> str:
-    """Return `a, b`, and of many names the first ones and how many more there are."""
-    some = ", ".join(names[:NAMES_SHOWN])
-    return f"{some} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else some
 
 
 def shared_remedy(group: Sequence[Finding]) -> str:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.authority import certificates, leaf_files
 from pki.ceremony.online import needs
 from pki.common import filesystem
-from pki.common.counts import counted
+from pki.common.counts import counted, join_names
 from pki.common.durations import in_words
 from pki.common.reasons import joined
 from pki.config.identifiers import ArtifactId, GenerationName
@@ -19,7 +19,6 @@ from pki.config.model import Inventory, Leaf
 from pki.deploy import release
 from pki.ledger.types import Issued
 from pki.monitor import dependents
-from pki.monitor.check_result import join_names
 from pki.monitor.client_identities import identities
 from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.plan import Plan
@@ -88,7 +87,7 @@ class Explainer:
         else:
             yield "key", _authority_key(self.project.store, self.project.passphrases, generation)
         yield "issued by", f"{root.name if root else 'itself'}; serial {generation.certificate.serial_number:x}"
-        yield "until", _until(self.project.now, end)
+        yield "valid until", _until(self.project.now, end)
         if self.project.authorities.is_revoked_by_root(generation):
             yield "state", "revoked: its root's CRL lists it"
         else:
@@ -171,9 +170,9 @@ def explain_crl(inventory: Inventory, store: Store, now: datetime, plan: Plan, g
     number = crl_number(crl)
     yield "lists", f"{counted(len(crl), 'certificate')}; number {number}, of {crl.last_update_utc:%Y-%m-%d %H:%M} UTC"
     if crl.next_update_utc:
-        yield "until", _until(now, crl.next_update_utc)
+        yield "valid until", _until(now, crl.next_update_utc)
     yield (
-        "delivered",
+        "delivered to",
         ", ".join(
             _hosts_with(
                 store,
@@ -221,7 +220,7 @@ def _authority_key(store: Store, passphrases: Passphrases, generation: Generatio
 def _issued(now: datetime, certificate: Issued) -> Iterator[Line]:
     yield "serial", f"{certificate.serial:x}"
     yield "issued by", f"{certificate.issuer}, on {certificate.not_before:%Y-%m-%d}; reason: {certificate.reason}"
-    yield "until", _until(now, certificate.not_after)
+    yield "valid until", _until(now, certificate.not_after)
 
 
 def _until(now: datetime, end: datetime) -> str:
@@ -268,7 +267,7 @@ def _usage(inventory: Inventory, store: Store, plan: Plan, name: str, profile: s
     serving = dependents.uses_serving(inventory, name)
     holding = _hosts_with(store, plan, {ArtifactId(kind, name) for kind in LEAF_FILES})
     yield "served by", dependents.join_uses(serving)
-    yield "delivered", ", ".join(holding) or "nowhere"
+    yield "delivered to", ", ".join(holding) or "nowhere"
     yield (
         "trusted by",
         "every machine on which the root is installed (build/trust/roots.pem): see docs/how-to/install-root.md",

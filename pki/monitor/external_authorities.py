@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pki.ceremony.online import needs
+from pki.common.counts import join_names
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
 from pki.config.authority_rules import ExternalRule
 from pki.config.identifiers import ArtifactId
-from pki.monitor.check_result import Finding, Level, join_names, level_by_time_left
+from pki.monitor.check_result import Finding, Level, level_by_time_left
 from pki.project import external_requests
 from pki.project.authorities import Authorities
 from pki.project.generations import Generation

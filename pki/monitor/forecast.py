@@ -20,7 +20,6 @@ from pki.monitor import (
     damaged_files,
     pending_bootstraps,
     revocation_exposure,
-    unsupported_keys,
     unverified_upstreams,
     waiting_roots,
 )
@@ -52,22 +51,22 @@ def due_artifacts(plan: Plan) -> Iterator[tuple[Artifact, list[Reason]]]:
     them if it differs from its sources now.
     """
     # Of the artifacts so far, the artifact by each of its paths:
-    changed, remade, split = dict[str, str](), dict[str, str](), dict[str, str]()
+    changed_by_path, remade_by_path, split_by_path = dict[str, str](), dict[str, str](), dict[str, str]()
     for artifact in plan.artifacts:
         reasons = artifact.reasons()
         if artifact.id.kind != "authority":  # an authority has no sources that doit makes
             differs_only = bool(reasons) and all(reason.code is Why.CHANGED for reason in reasons)
-            follows = _following(Why.FOLLOWS, artifact, changed)
+            follows = _following(Why.FOLLOWS, artifact, changed_by_path)
             if not reasons:
-                reasons = follows or _following(Why.MAY_FOLLOW, artifact, remade)
+                reasons = follows or _following(Why.MAY_FOLLOW, artifact, remade_by_path)
             elif differs_only and not follows:
-                reasons = _following(Why.MAY_FOLLOW, artifact, remade | split) or reasons
+                reasons = _following(Why.MAY_FOLLOW, artifact, remade_by_path | split_by_path) or reasons
         if not reasons:
             continue
         is_split = artifact.id.kind == "cert" and leaf_files.are_of_split_files(reasons)
-        paths = remade if _is_remade(artifact.id, reasons) else changed
+        paths = remade_by_path if _is_remade(artifact.id, reasons) else changed_by_path
         if is_split:
-            paths = split
+            paths = split_by_path
         paths |= dict.fromkeys(artifact.targets, artifact.id)
         yield artifact, reasons
 
@@ -123,7 +122,6 @@ def required_actions(project: Project, plan: Plan) -> Iterator[Notice]:
     yield from _undeclared(project.now, project.ledger_view, project.revocations, plan)
     yield from revocation_exposure.notes(project.inventory, project.now, project.ledger_view, project.revocations, plan)
     yield from revocation_exposure.forgeable_header_notes(project.inventory)
-    yield from unsupported_keys.notes(project.store, plan)
     yield from unverified_upstreams.notes(project.inventory, project.store, project.now, project.cache)
     yield from _oversized(project.inventory, project.store, project.authorities)
     yield from adopted_cas.notes(project.inventory, project.now, project.authorities, project.ledger_view, plan)
@@ -153,7 +151,7 @@ def _blocked_renewals(project: Project, plan: Plan) -> Iterator[Notice]:
 
 def first_ceremony(project: Project) -> Notice:
     """Return the notice for a project without any authority, in which this is the next and only step."""
-    names = [need.what for need in needs.find_requirements(project.authorities)]
+    names = [requirement.what for requirement in needs.find_requirements(project.authorities)]
     text = f"the next step is the root ceremony, which creates {', '.join(names[:-1])} and {names[-1]}; nothing can be issued before it"
     return Notice("ceremony", text, "./run invoke ceremony.request")
 
@@ -200,9 +198,9 @@ def _changed_lifetimes(authorities: Authorities, leaf_certificates: LeafCertific
 def _dates(leaf_certificates: LeafCertificates, leaf: Leaf) -> tuple[datetime, datetime] | None:
     """Return the dates of the certificate of a leaf, or None if it is not up to date; checks it if this run has not."""
     cache = leaf_certificates.project.cache
-    if cache.recalled(leaf.artifact) is None:
+    if cache.checked_in_this_run(leaf.artifact) is None:
         leaf_certificates.stale_reasons(leaf)  # fills the cache if the certificate is up to date
-    dates = cache.recalled(leaf.artifact)
+    dates = cache.checked_in_this_run(leaf.artifact)
     return (datetime.fromtimestamp(dates[0], UTC), datetime.fromtimestamp(dates[1], UTC)) if dates else None
 
 
@@ -217,10 +215,10 @@ def _unnamed(inventory: Inventory, store: Store, authorities: Authorities) -> It
     """Yield a notice for roots that pki.yaml does not list: a clone of the project would not know that they are missing."""
     roots = store.generations("root") if not inventory.sandbox else []
     digests = {name: root.fingerprint for name in roots if (root := authorities.generation(name))}
-    if unnamed := [name for name, digest in digests.items() if digest not in inventory.roots]:
-        digests_listed = [*inventory.roots, *(digests[name] for name in unnamed)]
-        text = f"pki.yaml does not list {', '.join(unnamed)}: a clone of the project would not know that it is missing"
-        yield Notice("roots", text, f"in pki.yaml: `roots: [{', '.join(digests_listed)}]`")
+    if unnamed_roots := [name for name, digest in digests.items() if digest not in inventory.roots]:
+        all_digests = [*inventory.roots, *(digests[name] for name in unnamed_roots)]
+        text = f"pki.yaml does not list {', '.join(unnamed_roots)}: a clone of the project would not know that it is missing"
+        yield Notice("roots", text, f"in pki.yaml: `roots: [{', '.join(all_digests)}]`")
 
 
 def _ceremony(inventory: Inventory, now: datetime, authorities: Authorities) -> Iterator[Notice]:
@@ -245,10 +243,10 @@ def _undeclared_certificates(
         names = (*plan.leaves, *plan.leaves_of_invalid_files)
         declared = {ArtifactId("cert", name) for name in names} | plan.awaiting_ceremony
         last_expiries: dict[ArtifactId, int] = {}
-        for issued in revocations.unexpired():
-            if issued.artifact.kind == "cert" and issued.artifact not in declared and not issued.revoked:
-                expiry = int(issued.not_after.timestamp())
-                last_expiries[issued.artifact] = max(last_expiries.get(issued.artifact, 0), expiry)
+        for certificate in revocations.unexpired():
+            if certificate.artifact.kind == "cert" and certificate.artifact not in declared and not certificate.revoked:
+                expiry = int(certificate.not_after.timestamp())
+                last_expiries[certificate.artifact] = max(last_expiries.get(certificate.artifact, 0), expiry)
         return last_expiries
 
     by_artifact = ledger_view.cached("undeclared", key, read)

@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from pki.common.cache import Cache, digest_of
+from pki.common.counts import join_names
 from pki.common.notice import Notice
 from pki.config.identifiers import GenerationName
 from pki.config.model import Inventory
 from pki.deploy.host_records import HostRecords
 from pki.deploy.release_roots import is_trust_store_path
-from pki.monitor.check_result import join_names
 from pki.pipeline.plan import Plan
 from pki.project.authorities import Authorities
 from pki.project.generations import Generation
@@ -48,27 +48,29 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
     hosts_by_missing: dict[tuple[GenerationName, ...], list[HostRoots]] = {}
     for host_roots in hosts_with_roots:
         accepted = permitted.get(host_roots.host)  # empty for a host that gets no roots
-        missing = tuple(root.name for root in live_roots if accepted and root.fingerprint not in accepted)
-        if missing or (host_roots.held_back and host_roots.host in permitted):
-            hosts_by_missing.setdefault(missing, []).append(host_roots)
-    for missing, group in hosts_by_missing.items():
-        hosts, new = [host_roots.host for host_roots in group], [root for root in live_roots if root.name in missing]
+        missing_roots = tuple(root.name for root in live_roots if accepted and root.fingerprint not in accepted)
+        if missing_roots or (host_roots.held_back and host_roots.host in permitted):
+            hosts_by_missing.setdefault(missing_roots, []).append(host_roots)
+    for missing_roots, group in hosts_by_missing.items():
+        hosts = [host_roots.host for host_roots in group]
+        new_roots = [root for root in live_roots if root.name in missing_roots]
+        when = _when(project.now, project.authorities, new_roots, live_roots, permitted[hosts[0]])
         yield Notice(
             "hosts",
-            _lack_text(group, missing, _when(project.now, project.authorities, new, live_roots, permitted[hosts[0]])),
+            _lack_text(group, missing_roots, when),
             _remedy(hosts),
         )
-    noted = {host_roots.host for group in hosts_by_missing.values() for host_roots in group}
+    noted_hosts = {host_roots.host for group in hosts_by_missing.values() for host_roots in group}
     fingerprints = {root.fingerprint for root in live_roots}
-    outdated = [
+    outdated_hosts = [
         host_roots.host
         for host_roots in hosts_with_roots
-        if host_roots.host not in noted and not fingerprints.issuperset(permitted.get(host_roots.host, ()))
+        if host_roots.host not in noted_hosts and not fingerprints.issuperset(permitted.get(host_roots.host, ()))
     ]
-    if outdated:
-        verb, their = ("accepts", "its") if len(outdated) == 1 else ("accept", "their")
-        text = f"{join_names(outdated)} still {verb} a root that was removed: an attacker with {their} deployment key can install it again"
-        yield Notice("hosts", text, _remedy(outdated))
+    if outdated_hosts:
+        verb, their = ("accepts", "its") if len(outdated_hosts) == 1 else ("accept", "their")
+        text = f"{join_names(outdated_hosts)} still {verb} a root that was removed: an attacker with {their} deployment key can install it again"
+        yield Notice("hosts", text, _remedy(outdated_hosts))
 
 
 def _lack_text(group: Sequence[HostRoots], missing: Sequence[str], when: str) -> str:

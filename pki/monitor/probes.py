@@ -235,22 +235,22 @@ def _exchange(target: Target) -> ProbeResult:
 
 def _unanswered(target: Target, error: Exception) -> ProbeResult:
     """Return the result for a service that does not answer the probe identity, with the cause."""
-    fault, wrong = ProbeFault.NOT_HTTP, str(error)
+    fault, text = ProbeFault.NOT_HTTP, str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
-        fault, wrong = ProbeFault.UNVERIFIED, f"serves a certificate that does not verify: {error.verify_message}"
+        fault, text = ProbeFault.UNVERIFIED, f"serves a certificate that does not verify: {error.verify_message}"
     elif isinstance(error, ssl.SSLEOFError | ConnectionError) and target.endpoint.tunnel:
-        fault, wrong = ProbeFault.SILENT, "does not answer its jump host"
+        fault, text = ProbeFault.SILENT, "does not answer its jump host"
     elif isinstance(error, ssl.SSLError) and tls_client.is_refusal(error):
-        fault, wrong = ProbeFault.REFUSAL, f"refuses our own client certificate: {error.reason}"
+        fault, text = ProbeFault.REFUSAL, f"refuses our own client certificate: {error.reason}"
     elif isinstance(error, ssl.SSLError):
-        wrong = f"aborts the handshake: {error.reason or error}"
+        text = f"aborts the handshake: {error.reason or error}"
     elif isinstance(error, ConnectionResetError) and target.endpoint.speaks != "https":
-        wrong = f"completes the handshake and {tls_client.error_text(error)}"
+        text = f"completes the handshake and {tls_client.error_text(error)}"
     elif isinstance(error, OSError):
-        fault, wrong = ProbeFault.SILENT, f"does not answer: {tls_client.error_text(error)}"
+        fault, text = ProbeFault.SILENT, f"does not answer: {tls_client.error_text(error)}"
     if fault is ProbeFault.SILENT:
-        return _add_fault(_blank(target), fault, wrong, reached=False)
-    return _add_fault(_served_unverified(target), fault, wrong)
+        return _add_fault(_blank(target), fault, text, reached=False)
+    return _add_fault(_served_unverified(target), fault, text)
 
 
 def _check_access(

@@ -44,8 +44,8 @@ def consequences(
         yield REFUSED, f"every program that checks the CRL of {issuer}"
     elif certificates[-1].profile == "client":
         uses = dependents.uses_requiring_clients(inventory)
-        refusing = (use for use in uses if _can_refuse(use))
-        yield REFUSED, dependents.join_uses(refusing)
+        refusing_uses = (use for use in uses if _can_refuse(use))
+        yield REFUSED, dependents.join_uses(refusing_uses)
         for use in uses:
             if not _can_refuse(use):
                 why = use.program.caveat if use.program else "its proxy is unknown"

@@ -57,16 +57,16 @@ def _unlisted(project: Project, revoked: Sequence[Issued]) -> Iterator[ArtifactI
 
     An intermediate that is itself revoked issues no CRL any more: the CRL of its root must list the intermediate.
     """
-    expected: dict[str, set[int]] = {}
+    expected_serials: dict[str, set[int]] = {}
     for certificate in revoked:
         if root := root_that_revoked(project.inventory, project.authorities, certificate.issuer):
             intermediate = project.authorities.existing(certificate.issuer)
-            expected.setdefault(root, set()).add(intermediate.certificate.serial_number)
+            expected_serials.setdefault(root, set()).add(intermediate.certificate.serial_number)
         else:
-            expected.setdefault(certificate.issuer, set()).add(certificate.serial)
-    for issuer, serials in sorted(expected.items()):
+            expected_serials.setdefault(certificate.issuer, set()).add(certificate.serial)
+    for issuer, serials in sorted(expected_serials.items()):
         try:
-            crl = crls.Crls(project).published(issuer, ignore_cache=True)
+            crl = crls.Crls(project).published_crl(issuer, ignore_cache=True)
             if crl is None or not all(map(crl.get_revoked_certificate_by_serial_number, serials)):
                 yield ArtifactId("crl", issuer)
         except (PkiError, ValueError):
@@ -75,7 +75,7 @@ def _unlisted(project: Project, revoked: Sequence[Issued]) -> Iterator[ArtifactI
 
 def _delivered(cache: Cache, plan: Plan) -> Iterator[str]:
     """Yield the hosts whose release is up to date and whose receipt is for that release."""
-    due = {artifact.id for artifact, _ in forecast.due_artifacts(plan)}
+    due_artifacts = {artifact.id for artifact, _ in forecast.due_artifacts(plan)}
     for host, delivery in plan.deliveries.items():
-        if ArtifactId("release", host) not in due and not delivery.is_behind(cache):
+        if ArtifactId("release", host) not in due_artifacts and not delivery.is_behind(cache):
             yield host

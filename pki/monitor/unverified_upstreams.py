@@ -10,12 +10,12 @@ from cryptography import x509
 
 from pki.common import filesystem
 from pki.common.cache import Cache, digest_of
+from pki.common.counts import join_names
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
 from pki.common.remedies import in_project
 from pki.config import upstreams
 from pki.config.model import Host, Inventory, Upstream
-from pki.monitor.check_result import join_names
 from pki.project.layout import Store
 
 SOON = timedelta(days=30)
@@ -31,11 +31,15 @@ def phrases(inventory: Inventory, name: str) -> list[str]:
 def notes(inventory: Inventory, store: Store, now: datetime, cache: Cache) -> Iterator[Notice]:
     """Yield one notice for all upstreams that are not verified, and one for each CA file that expires."""
     hosts = inventory.hosts
-    unverified = [(name, service, upstream) for name, host in hosts.items() for service, upstream in _unverified(host)]
-    if unverified:
-        names = join_names([f"{service} on {name} ({upstream.url})" for name, service, upstream in unverified])
+    unverified_upstreams = [
+        (name, service, upstream) for name, host in hosts.items() for service, upstream in _unverified(host)
+    ]
+    if unverified_upstreams:
+        names = join_names(
+            [f"{service} on {name} ({upstream.url})" for name, service, upstream in unverified_upstreams]
+        )
         text = f"not verified (verify: none): an attacker between proxy and upstream can read and change everything: {names}"
-        _, service, upstream = unverified[0]
+        _, service, upstream = unverified_upstreams[0]
         file = f"upstreams/{service}.pem"
         fetch = f"mkdir -p {in_project('upstreams')}; {upstreams.fetch_command(upstream, in_project(file))}"
         remedy = f"{fetch}; compare it with the device; then replace verify: none by ca: {file}"

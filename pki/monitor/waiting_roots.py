@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pki.common.cache import Cache, digest_of
+from pki.common.counts import join_names
 from pki.common.notice import Notice
 from pki.deploy.delivery import Delivery
 from pki.deploy.new_root import COMMAND, NewRoot
-from pki.monitor.check_result import join_names
 from pki.pipeline.plan import Plan
 from pki.project.layout import Store
 
 
-def waiting(store: Store, cache: Cache, plan: Plan) -> list[Delivery]:
+def waiting_deliveries(store: Store, cache: Cache, plan: Plan) -> list[Delivery]:
     """Return the deliveries of the hosts that wait; receipts are read only after one of them changed."""
     remote = [delivery for delivery in plan.deliveries.values() if delivery.records.is_remote]
     root = remote[0].root() if remote else None
@@ -31,7 +31,7 @@ def waiting(store: Store, cache: Cache, plan: Plan) -> list[Delivery]:
 
 def notes(store: Store, cache: Cache, plan: Plan) -> Iterator[Notice]:
     """Yield one notice for all hosts that wait."""
-    if deliveries := waiting(store, cache, plan):
+    if deliveries := waiting_deliveries(store, cache, plan):
         yield Notice("hosts", text([delivery.host for delivery in deliveries], deliveries[0].root()), COMMAND)
 
 

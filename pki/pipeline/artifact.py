@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pki.common.errors import as_pki_error
-from pki.common.reasons import Outcome, Reason, stated
+from pki.common.reasons import Outcome, Reason, reasons_from_text
 from pki.config.identifiers import ArtifactId
 
 
@@ -34,4 +34,4 @@ class Artifact:
         try:
             return self.stale()
         except Exception as error:  # noqa: BLE001 - a bug in one check fails its task and not the run
-            return stated(as_pki_error(error).message)
+            return reasons_from_text(as_pki_error(error).message)

@@ -24,7 +24,7 @@ def planned_generations(authorities: Authorities) -> tuple[GenerationName, ...]:
     Artifacts that depend on these generations are planned in the same run.
     """
     ceremony_needs = needs.find_requirements(authorities)
-    if all(need.is_for_new_names for need in ceremony_needs):
+    if all(requirement.is_for_new_names for requirement in ceremony_needs):
         return ()  # the user requests a ceremony that only permits more names, also in a sandbox
     return tuple(needs.new_generations(ceremony_needs))
 
@@ -38,20 +38,22 @@ class AuthorityArtifacts:
     def authorities(self) -> Iterator[Artifact]:
         """Yield an artifact for the certificate of each authority."""
         store, planned = self.project.store, self.project.authorities.planned
-        present = {name: self._issuing_or_first(name) for name in AUTHORITIES}
+        present_generations = {name: self._issuing_or_first(name) for name in AUTHORITIES}
         # The sandbox's only ceremony of a run is performed by the first authority that needs it.
         performer = next((name for name in AUTHORITIES if planned and self._sandbox_reasons(name)), "")
         for name in AUTHORITIES:
-            key = "key.uri" if store.authority_file(present[name], "key.uri").exists() else "key.pem"
+            key = "key.uri" if store.authority_file(present_generations[name], "key.uri").exists() else "key.pem"
             files = ("cert.pem",) if name == "root" else ("cert.pem", key)  # the key of a root is never in ca/
-            created = [generation for generation in planned if generation not in present.values()]
+            created_generations = [
+                generation for generation in planned if generation not in present_generations.values()
+            ]
             yield Artifact(
                 id=ArtifactId("authority", name),
                 targets=(
-                    *(str(store.authority_file(present[name], file)) for file in files),
+                    *(str(store.authority_file(present_generations[name], file)) for file in files),
                     *(
                         str(store.authority_file(generation, "cert.pem"))
-                        for generation in (created if name == performer else ())
+                        for generation in (created_generations if name == performer else ())
                     ),
                 ),
                 sources=() if name == "root" else (self.certificate_path("root"),),
@@ -65,7 +67,7 @@ class AuthorityArtifacts:
 
         Raises PkiError if the user must perform a ceremony.
         """
-        reasons = restored = self._authority_stale(name)
+        reasons = restored_reasons = self._authority_stale(name)
         for generation in self._existing(name):
             if self._damaged_certificate(generation):
                 filesystem.write(
@@ -74,25 +76,25 @@ class AuthorityArtifacts:
                 )
                 reasons = self._authority_stale(name)
         if not reasons:
-            return Outcome(Verb.UPDATED, tuple(restored))
-        created = Outcome(Verb.CREATED)
+            return Outcome(Verb.UPDATED, tuple(restored_reasons))
+        outcome = Outcome(Verb.CREATED)
         if self.project.inventory.sandbox:
             if not self.project.store.generations("root"):
-                created = Outcome(Verb.CREATED, (self._no_generations_reason(),))
+                outcome = Outcome(Verb.CREATED, (self._no_generations_reason(),))
             from pki.ceremony.online import sandbox_ceremony  # noqa: PLC0415 - takes long, and most runs need none
 
             sandbox_ceremony.perform_ceremony(self.project)
             reasons = ca_state.stale_reasons(self.project.now, self.project.authorities, name)
-        if reasons and (issuing := self.project.authorities.issuing(name)) is None:
+        if reasons and (issuing_generation := self.project.authorities.issuing(name)) is None:
             raise self.project.authorities.missing_authority(name)
         if reasons:
-            if issuing and issuing.not_after < self.project.now:
+            if issuing_generation and issuing_generation.not_after < self.project.now:
                 self.project.clock.check()  # with a wrong clock a ceremony does not help
             is_expired = reasons[0].code is Why.AUTHORITY_EXPIRED
             alternative = "" if is_expired else f"{RESTORE}, or: "  # a backup has no newer certificate of an expired CA
             request = here("invoke", "ceremony.request", home=self.project.store.home, before=alternative)
             raise PkiError(f"{reasons[0]}; needs a ceremony", request)
-        return created
+        return outcome
 
     def requests(self) -> Iterator[Artifact]:
         """Yield the request for the ceremony that is needed next; the sandbox performs its own ceremonies."""
@@ -116,7 +118,7 @@ class AuthorityArtifacts:
     def _no_generations_reason(self) -> Reason:
         """Return why the first ceremony of a sandbox creates all authorities."""
         return Why.NO_GENERATIONS(
-            names=", ".join(need.what for need in needs.find_requirements(self.project.authorities))
+            names=", ".join(requirement.what for requirement in needs.find_requirements(self.project.authorities))
         )
 
     def _authority_stale(self, name: str) -> list[Reason]:
@@ -124,13 +126,17 @@ class AuthorityArtifacts:
 
         The sandbox performs one ceremony in a run, for all authorities. Only the first authority that needs it has reasons.
         """
-        damaged = [path for generation in self._existing(name) if (path := self._damaged_certificate(generation))]
-        if damaged:
-            return [Why.RESTORED(file=path) for path in damaged]
+        damaged_paths = [path for generation in self._existing(name) if (path := self._damaged_certificate(generation))]
+        if damaged_paths:
+            return [Why.RESTORED(file=path) for path in damaged_paths]
         if not self.project.inventory.sandbox:
             return ca_state.stale_reasons(self.project.now, self.project.authorities, name)
-        earlier = AUTHORITIES[: AUTHORITIES.index(name)]
-        return [] if any(self._sandbox_reasons(authority) for authority in earlier) else self._sandbox_reasons(name)
+        earlier_authorities = AUTHORITIES[: AUTHORITIES.index(name)]
+        return (
+            []
+            if any(self._sandbox_reasons(authority) for authority in earlier_authorities)
+            else self._sandbox_reasons(name)
+        )
 
     def _of_artifact(self, name: str) -> tuple[str, ...]:
         """Return the authorities of an artifact: an external one has none of its own, and is in that of the root."""
@@ -150,12 +156,12 @@ class AuthorityArtifacts:
         if name == "root" and needs.is_ceremony_unfinished(self.project.store):
             return [Why.CEREMONY_INTERRUPTED()]
         names = self._of_artifact(name)
-        due = [
-            Why.CEREMONY_DUE(why=need.why, what=need.what)
-            for need in needs.find_requirements(self.project.authorities)
-            if need.authority in names and not need.is_for_new_names
+        ceremony_reasons = [
+            Why.CEREMONY_DUE(why=requirement.why, what=requirement.what)
+            for requirement in needs.find_requirements(self.project.authorities)
+            if requirement.authority in names and not requirement.is_for_new_names
         ]
-        return ca_state.stale_reasons(self.project.now, self.project.authorities, name) or due
+        return ca_state.stale_reasons(self.project.now, self.project.authorities, name) or ceremony_reasons
 
     def _damaged_certificate(self, generation: str) -> str:
         """Return the path of a generation's certificate if it is damaged and the ledger has a copy; else ""."""

@@ -90,12 +90,13 @@ def _by_precedence(
     request.
     """
     counts = Counter(key for declaration in declarations for key in {claim.key for claim in declaration.claims})
-    contested = {key for key, count in counts.items() if count > 1}
-    if not contested:
+    contested_keys = {key for key, count in counts.items() if count > 1}
+    if not contested_keys:
         return declarations
     held_names = holders()
     return sorted(
-        declarations, key=lambda declaration: not any((declaration.leaf.name, key) in held_names for key in contested)
+        declarations,
+        key=lambda declaration: not any((declaration.leaf.name, key) in held_names for key in contested_keys),
     )
 
 

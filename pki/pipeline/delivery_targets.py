@@ -321,16 +321,16 @@ def probe_targets(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> 
                 endpoint for endpoint in endpoints(desired, host) if host.probes(endpoint.service)
             )
             delivery = deliveries.get(name)
-            expected = (
+            expectations_by_name = (
                 _expected_by_release(checks, delivery, service_endpoints)
                 if delivery
                 else _expected_by_certificates(checks, name, service_endpoints)
             )
-            if expected is not None:
+            if expectations_by_name is not None:
                 yield ProbeTarget(
                     name,
                     service_endpoints,
-                    expected,
+                    expectations_by_name,
                     checks.prober,
                     jump_transport(desired.project.inventory, desired.project.store, host),
                 )

@@ -88,26 +88,28 @@ class DesiredState:
         )
         library = _with_fault_of_missing_folder(project.store, library)
         names = {*leaves, *(artifact.name for artifact in awaiting_ceremony)}
-        declared = request_leaves(
+        declared_by_files = request_leaves(
             config, library, names, partial(_line, project.store), partial(holders, project.revocations)
         )
         # permitted_hosts checked the names of hosts. Unchecked are the DNS names of clients, common names that look like DNS
         # names, because OpenSSL applies the name constraints to them too, and the leaves that files in templates/ declare.
-        unchecked = [
+        unchecked_leaves = [
             leaf
             for leaf in leaves.values()
             if leaf.is_named_like_dns or (leaf.client and config.clients[leaf.client].dns)
         ]
-        permitted, forbidden = _split_by_constraints(
-            project.authorities, (*unchecked, *declared.leaves), actions_required
+        permitted_leaves, forbidden_leaves = _split_by_constraints(
+            project.authorities, (*unchecked_leaves, *declared_by_files.leaves), actions_required
         )
-        awaiting_ceremony |= {leaf.artifact for leaf in forbidden}
+        awaiting_ceremony |= {leaf.artifact for leaf in forbidden_leaves}
         leaves = {name: leaf for name, leaf in leaves.items() if leaf.artifact not in awaiting_ceremony}
-        leaves |= {leaf.name: leaf for leaf in permitted}
+        leaves |= {leaf.name: leaf for leaf in permitted_leaves}
         actions_required += [
-            Notice(f"templates/{file.name}", *remark) for file in declared.library.files for remark in file.remarks
+            Notice(f"templates/{file.name}", *remark)
+            for file in declared_by_files.library.files
+            for remark in file.remarks
         ]
-        return cls(project, hosts, leaves, declared.library, frozenset(awaiting_ceremony), actions_required)
+        return cls(project, hosts, leaves, declared_by_files.library, frozenset(awaiting_ceremony), actions_required)
 
     # Templates are text of others: they are rendered in a process whose time and memory are limited.
 
@@ -209,8 +211,10 @@ class DesiredState:
                 place = self.library.templates.place_of(error.piece, error.frames)
                 self._exceeded[error.piece] = PkiError(f"{place}: {error.what}", FIX)
             else:
-                used = {file.name for file in self.library.for_host(name, self.hosts.get(name)).files}
-                rendered.faults |= {template: fault for template, fault in self._exceeded.items() if template in used}
+                used_templates = {file.name for file in self.library.for_host(name, self.hosts.get(name)).files}
+                rendered.faults |= {
+                    template: fault for template, fault in self._exceeded.items() if template in used_templates
+                }
                 return rendered
 
     def _render_files(self, request: tuple[str, tuple[str, ...]], begin: Begin) -> RenderedFiles:
@@ -233,13 +237,13 @@ class DesiredState:
             }
             self._no_revocations, self._no_size_limit = Revoked(None), TooLarge(None)
             self._subnets = {network: [str(block) for block in config.blocks(network)] for network in config.networks}
-        shared = self._shared
+        shared_values = self._shared
         if not has_clients(host):
-            shared = {**shared, "revoked": self._no_revocations}
+            shared_values = {**shared_values, "revoked": self._no_revocations}
         if name != config.publish.host:
-            shared = {**shared, "too_large": self._no_size_limit}
+            shared_values = {**shared_values, "too_large": self._no_size_limit}
         if host is None:
-            return {**shared, "host": {"name": name}, "services": [], "recipes": {}, "leaf": {}}
+            return {**shared_values, "host": {"name": name}, "services": [], "recipes": {}, "leaf": {}}
         view = {
             "name": name,
             "network": host.network,
@@ -258,7 +262,7 @@ class DesiredState:
             access: leaf_of_access for access in levels if (leaf_of_access := leaf_name(name, access)) in self.leaves
         }
         services, recipes = self._services(name, host), recipe_views(config, name)
-        return {**shared, "host": view, "services": services, "recipes": recipes, "leaf": leaf}
+        return {**shared_values, "host": view, "services": services, "recipes": recipes, "leaf": leaf}
 
     def _services(self, name: str, host: Host) -> list[dict[str, Any]]:
         """Return the services behind the proxy of a host as its templates see them, those with wildcards last."""
@@ -310,7 +314,7 @@ class DesiredState:
         return self.library.templates.render_text(text, self.context(host))
 
     def _sources_of(self, files: tuple[ManagedFile, ...], *, has_clients: bool) -> _CommonSources:
-        """Return the sources of all hosts for which exactly these managed files are."""
+        """Return the sources of all hosts that have exactly these managed files."""
         artifacts = {artifact for file in files for artifact in file.artifacts}
         reads = frozenset[str]().union(*(file.reads for file in files))
         if any(name.startswith("authority") for name in reads):
@@ -352,19 +356,19 @@ def _split_by_constraints(
 
     Adds to `actions_required` a ceremony for each of the latter.
     """
-    permitted, forbidden = list[Leaf](), list[Leaf]()
+    permitted_leaves, forbidden_leaves = list[Leaf](), list[Leaf]()
     for leaf in leaves:
         ca = authorities.issuing(leaf.authority)
-        constrained = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
+        constrained_names = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
         forbidden_names = [
-            name for name in constrained if ca and not PermittedNames.of_ca(ca.certificate).permits(name.lower())
+            name for name in constrained_names if ca and not PermittedNames.of_ca(ca.certificate).permits(name.lower())
         ]
         if ca and forbidden_names:
             actions_required.append(needs_ceremony(leaf.artifact, list(dict.fromkeys(forbidden_names)), ca.name))
-            forbidden.append(leaf)
+            forbidden_leaves.append(leaf)
         else:
-            permitted.append(leaf)
-    return permitted, forbidden
+            permitted_leaves.append(leaf)
+    return permitted_leaves, forbidden_leaves
 
 
 def _with_fault_of_missing_folder(store: Store, library: Library) -> Library:

@@ -180,7 +180,7 @@ class ParallelRunner(Runner):
         else:
             changed, failure = result
             node.task.update_from_pickle(changed)
-        self.reporter.forget(node.task.name)
+        self.reporter.discard_cached(node.task.name)
         self.process_task_result(node, failure)
 
 

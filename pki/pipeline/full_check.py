@@ -61,7 +61,7 @@ def _damaged_files(desired: DesiredState, artifact: str) -> Iterator[str]:
             )
         elif kind.startswith("crl"):
             der = filesystem.read(project.store.crl(generation)) or b""
-            is_signed = crls.Crls(project).signed(generation, der, ignore_cache=True) is not None
+            is_signed = crls.Crls(project).read_signed(generation, der, ignore_cache=True) is not None
             is_intact = is_signed and data == (encode_pem("X509 CRL", der) if kind == "crl-pem" else der)
         elif project.inventory.authorities.is_adopted(generation):
             is_intact = project.authorities.generation(generation) is not None  # raises where its file is damaged

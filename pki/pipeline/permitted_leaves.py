@@ -53,18 +53,18 @@ def _permitted_host(
     config: Inventory, name: str, host: Host, permitted: PermittedNames, ca: str, actions_required: list[Notice]
 ) -> Host:
     """Return the host without the services and names that the present intermediate does not permit."""
-    forbidden = [host_name for host_name in host.names if not permitted.permits(host_name)]
+    forbidden_names = [host_name for host_name in host.names if not permitted.permits(host_name)]
     services = {}
     for service_name, service in host.services.items():
         forbidden_of_service = [
             host_name for host_name in service_names(config, host, service_name) if not permitted.permits(host_name)
         ]
-        forbidden += forbidden_of_service
+        forbidden_names += forbidden_of_service
         if not forbidden_of_service:
             services[service_name] = service
-    if not forbidden:
+    if not forbidden_names:
         return host
-    actions_required.append(needs_ceremony(ArtifactId("host", name), forbidden, ca))
+    actions_required.append(needs_ceremony(ArtifactId("host", name), forbidden_names, ca))
     names = tuple(host_name for host_name in host.names if permitted.permits(host_name))
     return host.model_copy(update={"services": services, "names": names})
 

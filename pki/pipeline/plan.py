@@ -13,7 +13,7 @@ from urllib.parse import quote
 from pki.authority import certificates, crls, leaf_files, trust_bundles, trust_page
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
-from pki.common.reasons import Outcome, Reason, stated
+from pki.common.reasons import Outcome, Reason, reasons_from_text
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Leaf
 from pki.deploy import release
@@ -45,8 +45,8 @@ class Plan:
     leaves_of_invalid_files: frozenset[str]
     deliveries: Mapping[str, Delivery]
     probe_targets: Callable[[], Iterator[ProbeTarget]]
-    template_faults: Callable[[], tuple[PkiError, ...]]  # of all templates, used or not
-    unused_template_faults: Callable[[], tuple[PkiError, ...]]  # of templates that are in no release
+    template_faults: Callable[[], tuple[PkiError, ...]]  # of all templates, also of those that are in no release
+    faults_outside_releases: Callable[[], tuple[PkiError, ...]]  # of the templates that are in no release
     remarks: Callable[[], Iterator[Notice]]  # useful to read before the next run; no action is required
 
 
@@ -56,14 +56,14 @@ def plan(project: Project) -> Plan:
     project.authorities.expect(planned_generations(project.authorities) if project.inventory.sandbox else ())
     desired = DesiredState.of(project)
     deliveries = {delivery.host: delivery for delivery in delivery_targets.deliveries(desired)}
-    canary = [leaf for leaf in desired.leaves.values() if leaf.is_canary]  # empty without mutual TLS
+    canary_leaves = [leaf for leaf in desired.leaves.values() if leaf.is_canary]  # empty without mutual TLS
     authority_artifacts, issued_artifacts = AuthorityArtifacts(project), IssuedArtifacts(project)
     artifacts = (
         *authority_artifacts.authorities(),
         *authority_artifacts.requests(),
         # The canary is issued and revoked first, because the client CRL must list it.
-        *issued_artifacts.leaves(canary),
-        *issued_artifacts.crls(canary),
+        *issued_artifacts.leaves(canary_leaves),
+        *issued_artifacts.crls(canary_leaves),
         *issued_artifacts.bundles(),
         issued_artifacts.trust_page(),
         *issued_artifacts.leaves(leaf for leaf in desired.leaves.values() if not leaf.is_canary),
@@ -73,14 +73,14 @@ def plan(project: Project) -> Plan:
     )
     return Plan(
         artifacts=(*artifacts, _cleanup(desired, artifacts)),
-        actions_required=(*desired.actions_required, *_unused_template_actions(desired, deliveries)),
+        actions_required=(*desired.actions_required, *_actions_for_no_host(desired, deliveries)),
         leaves=desired.leaves,
         awaiting_ceremony=desired.awaiting_ceremony,
         leaves_of_invalid_files=frozenset(desired.leaves_of_invalid_files),
         deliveries=deliveries,
         probe_targets=partial(delivery_targets.probe_targets, desired, deliveries),
         template_faults=partial(_template_faults, desired, deliveries),
-        unused_template_faults=partial(_unused_template_faults, desired, deliveries),
+        faults_outside_releases=partial(_faults_outside_releases, desired, deliveries),
         remarks=partial(remarks.remarks, desired, deliveries),
     )
 
@@ -94,21 +94,21 @@ class IssuedArtifacts:
 
     project: Project
 
-    def crls(self, canary: Iterable[Leaf]) -> Iterator[Artifact]:
+    def crls(self, canary_leaves: Iterable[Leaf]) -> Iterator[Artifact]:
         """Yield the CRL of each live generation, and of each adopted CA.
 
         The canary is a source of the client authority's CRLs, because these CRLs must list it.
         """
         crl_maker = crls.Crls(self.project)
-        canary_bundles = {leaf.authority: str(self.project.store.bundle(leaf)) for leaf in canary}
+        canary_bundles = {leaf.authority: str(self.project.store.bundle(leaf)) for leaf in canary_leaves}
         for authority in AUTHORITIES:
-            prerequisites = (canary_bundles[authority],) if authority in canary_bundles else ()
+            canary_sources = (canary_bundles[authority],) if authority in canary_bundles else ()
             for generation in self.project.authorities.live(authority):
                 is_root = authority == "root"  # its CRLs were signed in advance, by a ceremony
                 yield Artifact(
                     id=ArtifactId("crl", generation),
                     targets=tuple(str(self.project.store.crl(generation, form)) for form in ("crl", "pem")),
-                    sources=(str(self.project.store.authority_file(generation, "cert.pem")), *prerequisites),
+                    sources=(str(self.project.store.authority_file(generation, "cert.pem")), *canary_sources),
                     make=partial(crl_maker.publish_root if is_root else crl_maker.issue, generation),
                     stale=partial(crl_maker.stale_root_reasons if is_root else crl_maker.stale_reasons, generation),
                     doc=f"the CRL of {generation}, DER and PEM",
@@ -142,11 +142,11 @@ class IssuedArtifacts:
     def bundles(self) -> Iterator[Artifact]:
         """Yield the bundles of CA certificates and of CRLs."""
         store, authorities = self.project.store, self.project.authorities
-        live = {name: authorities.live(name) for name in AUTHORITIES}
-        generations = [generation for names in live.values() for generation in names]
+        live_generations = {name: authorities.live(name) for name in AUTHORITIES}
+        generations = [generation for names in live_generations.values() for generation in names]
         # Only a certificate that this run creates is a source. If an existing one were a source too, an authority that
         # can no longer sign would fail its task and block the bundle.
-        uncreated = [generation for generation in generations if authorities.generation(generation) is None]
+        uncreated_generations = [generation for generation in generations if authorities.generation(generation) is None]
         der_files = [f"{generation}.crt" for generation in generations]
         trust_files = partial(trust_bundles.trust_files, store, authorities)
         client_crl_bundle = partial(trust_bundles.client_crl_bundle, store, authorities)
@@ -155,7 +155,7 @@ class IssuedArtifacts:
             targets=tuple(
                 str(store.trust(file)) for file in (*der_files, "roots.pem", "client-ca.pem", "client-chain.pem")
             ),
-            sources=tuple(str(store.authority_file(generation, "cert.pem")) for generation in uncreated),
+            sources=tuple(str(store.authority_file(generation, "cert.pem")) for generation in uncreated_generations),
             make=partial(_write_derived, store, trust_files),
             stale=partial(_derived_stale, store, trust_files),
             doc="trust files: roots, client authorities, every live CA certificate in DER",
@@ -163,7 +163,9 @@ class IssuedArtifacts:
         yield Artifact(
             id=ArtifactId("bundle", "client"),
             targets=(str(store.client_crl_bundle()),),
-            sources=tuple(str(store.crl(name, "pem")) for name in (*live["client"], *live["root"])),
+            sources=tuple(
+                str(store.crl(name, "pem")) for name in (*live_generations["client"], *live_generations["root"])
+            ),
             make=partial(_write_derived, store, client_crl_bundle),
             stale=partial(_derived_stale, store, client_crl_bundle),
             doc="the CRLs of every live client chain in one file, for nginx, HAProxy and Apache",
@@ -175,14 +177,16 @@ class IssuedArtifacts:
         """Return the artifact of the files of an external authority; it has a chain once a ceremony certified it."""
         store, authorities = self.project.store, self.project.authorities
         names = [*authorities.live("root"), *authorities.live(authority)]
-        uncreated = [name for name in names if name in authorities.planned]
+        uncreated_generations = [name for name in names if name in authorities.planned]
         files = partial(trust_bundles.external_files, store, authorities, authority)
-        has_chain = bool(authorities.generations(authority)) or any(name.authority == authority for name in uncreated)
+        has_chain = bool(authorities.generations(authority)) or any(
+            name.authority == authority for name in uncreated_generations
+        )
         targets = (store.external_trust(authority), *([store.external_chain(authority)] if has_chain else []))
         return Artifact(
             id=ArtifactId("bundle", authority),
             targets=tuple(map(str, targets)),
-            sources=tuple(str(store.authority_file(name, "cert.pem")) for name in uncreated),
+            sources=tuple(str(store.authority_file(name, "cert.pem")) for name in uncreated_generations),
             make=partial(_write_derived, store, files),
             stale=partial(_derived_stale, store, files),
             doc=f"files of the external authority {authority}: its chain for its server, and trust in it",
@@ -238,7 +242,9 @@ def _unreadable_templates(desired: DesiredState) -> Iterator[Artifact]:
             targets=(),
             sources=(),
             make=partial(_raise, unassigned.fault),
-            stale=partial(stated, unassigned.fault.message),  # always out of date, so that every run reports the fault
+            stale=partial(
+                reasons_from_text, unassigned.fault.message
+            ),  # always out of date, so that every run reports the fault
             doc="cannot be read, so its hosts are unknown",
         )
 
@@ -255,22 +261,22 @@ def _template_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) 
     return tuple({fault.message: fault for fault in faults}.values())
 
 
-def _unused_template_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> tuple[PkiError, ...]:
+def _faults_outside_releases(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> tuple[PkiError, ...]:
     """Return the faults of templates that are in no release at present, which therefore no release reports.
 
     Those are the files whose hosts cannot be determined, then the files that are for no host of this project.
     """
     faults = [unassigned.fault for unassigned in desired.library.unassigned]
-    return (*faults, *(fault for _, fault in _unused_faults(desired, deliveries)))
+    return (*faults, *(fault for _, fault in _faults_for_no_host(desired, deliveries)))
 
 
-def _unused_template_actions(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
+def _actions_for_no_host(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[Notice]:
     """Yield the action that is required for each faulty template that is for no host of this project."""
-    for name, fault in _unused_faults(desired, deliveries):
+    for name, fault in _faults_for_no_host(desired, deliveries):
         yield Notice(f"templates/{name}", fault.message, fault.hint or "fix it, then: ./run doit")
 
 
-def _unused_faults(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[tuple[str, PkiError]]:
+def _faults_for_no_host(desired: DesiredState, deliveries: Mapping[str, Delivery]) -> Iterator[tuple[str, PkiError]]:
     """Yield the name and the fault of each faulty file that is for no host of this project."""
     for file in desired.library.files:
         if file.fault and not any(file.is_for(name, desired.hosts.get(name)) for name in deliveries):
@@ -335,9 +341,9 @@ def _release_stale(desired: DesiredState, name: str) -> list[Reason]:
 def _cleanup(desired: DesiredState, artifacts: Iterable[Artifact]) -> Artifact:
     """Return the artifact that removes every file in build/ that belongs to none of the artifacts."""
     store, artifact_ids = desired.project.store, {artifact.id for artifact in artifacts}
-    undeclared = {*desired.leaves_of_invalid_files, *(leaf.name for leaf in desired.awaiting_ceremony)}
-    leaves = {*desired.leaves, *undeclared}
-    artifact_ids |= {ArtifactId(kind, leaf) for kind in PKCS12_KINDS for leaf in undeclared}
+    undeclared_leaves = {*desired.leaves_of_invalid_files, *(leaf.name for leaf in desired.awaiting_ceremony)}
+    leaves = {*desired.leaves, *undeclared_leaves}
+    artifact_ids |= {ArtifactId(kind, leaf) for kind in PKCS12_KINDS for leaf in undeclared_leaves}
     return Artifact(
         id=ArtifactId("cleanup", "build"),
         targets=(),

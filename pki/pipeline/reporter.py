@@ -173,9 +173,9 @@ class Reporter:
         """
         self._project().ledger_view.close()
 
-    def forget(self, name: str) -> None:
+    def discard_cached(self, name: str) -> None:
         """Drop what this process cached about an artifact, because a worker process has changed it."""
-        self._project().cache.forget(name)
+        self._project().cache.remove(name)
 
     def join_current_run(self) -> bool:
         """Return, in a worker process, whether the run that started it still goes on."""
@@ -347,13 +347,13 @@ class Reporter:
         return parts
 
     def _counts(self) -> str:
-        awaited = sum(row["code"] == ErrorCode.AWAITS_CEREMONY.value for row in self._failed)
+        awaiting_ceremony = sum(row["code"] == ErrorCode.AWAITS_CEREMONY.value for row in self._failed)
         return count_tasks(
             len(self._changed),
-            len(self._failed) - awaited,
+            len(self._failed) - awaiting_ceremony,
             0 if self._awaits_ceremony else len(self._blocked),
             self._up_to_date,
-            awaited=awaited + len(self._blocked) if self._awaits_ceremony else 0,
+            awaited=awaiting_ceremony + len(self._blocked) if self._awaits_ceremony else 0,
             is_interrupted=self._result() == "interrupted",
         )
 

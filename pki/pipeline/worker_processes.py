@@ -77,11 +77,11 @@ class Workers:
 
     def end_all(self) -> None:
         """End every worker: idle ones at once, the others after they have cleaned up."""
-        unfinished = [worker for worker, _ in self._busy.values()]
-        for worker in unfinished:
+        busy_workers = [worker for worker, _ in self._busy.values()]
+        for worker in busy_workers:
             if worker.process.is_alive():
                 os.kill(worker.process.pid, signal.SIGINT)
-        for worker in (*unfinished, *self._idle):
+        for worker in (*busy_workers, *self._idle):
             worker.pipe.close()
             worker.process.join(CLEANUP_TIMEOUT)
             worker.process.kill()

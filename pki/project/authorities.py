@@ -181,8 +181,8 @@ class Authorities:
         If there is none of them, returns the newest generation. Before the first certificate exists, returns generation 1.
         """
         names = self.store.generations(authority)
-        existing = [generation for generation in map(self.generation, names) if generation]
-        live = [generation.name for generation in existing if self.is_live(generation)]
+        generations = [generation for generation in map(self.generation, names) if generation]
+        live = [generation.name for generation in generations if self.is_live(generation)]
         live += [name for name in self.planned if name.authority == authority and name not in names]
         return live or names[-1:] or [GenerationName(authority, 1)]
 

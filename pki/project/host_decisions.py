@@ -60,8 +60,8 @@ class HostDecisions:
         """
         return Pin("", self.now) if self.pins is None else self.pins.get(host)
 
-    def forget(self) -> None:
-        """Forget the pinned hosts, after events were recovered or a loss was accepted."""
+    def read_again(self) -> None:
+        """Read the pinned hosts again at their next use: events were recovered, or a loss was accepted."""
         self.__dict__.pop("pins", None)
 
     def remember(self) -> None:

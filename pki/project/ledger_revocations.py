@@ -31,15 +31,15 @@ class Revocations:
     @cached_property
     def _revoked_serials(self) -> frozenset[int]:
         """Return the serial numbers of all revoked certificates that have not expired."""
-        cached = self.ledger_view.recall("revoked", "")
-        if isinstance(cached, str):
-            return frozenset(int(serial, 16) for serial in cached.split())
+        cached_serials = self.ledger_view.recall("revoked", "")
+        if isinstance(cached_serials, str):
+            return frozenset(int(serial, 16) for serial in cached_serials.split())
         if not self.ledger_view.has_ledger:
             return frozenset()
         return self.ledger_view.ledger.revoked_serials(expiring_after=self.now)
 
-    def forget(self) -> None:
-        """Forget what is cached of revocations, after this run revoked a certificate."""
+    def read_again(self) -> None:
+        """Read the revoked serial numbers again at their next use: this run has just revoked a certificate."""
         self.ledger_view.forget_unchanged()
         self.__dict__.pop("_revoked_serials", None)
 
@@ -48,14 +48,14 @@ class Revocations:
         """Return the revoked artifacts that are not replaced until the user renews them, each with its time."""
         # this recall has no result: it notes the state of the ledger before anything is planned (`since="plan"`)
         self.ledger_view.recall("plan", "")
-        cached = self.ledger_view.recall("replacement stopped", "")
-        if cached is None:
-            cached = (
+        times_by_artifact = self.ledger_view.recall("replacement stopped", "")
+        if times_by_artifact is None:
+            times_by_artifact = (
                 ledger_decisions.replacement_stopped(self.ledger_view.ledger.decisions())
                 if self.ledger_view.has_ledger
                 else {}
             )
-        return {artifact: datetime.fromtimestamp(at, UTC) for artifact, at in cached.items()}
+        return {artifact: datetime.fromtimestamp(at, UTC) for artifact, at in times_by_artifact.items()}
 
     def unexpired(self) -> list[Issued]:
         """Return the records of certificates that have not expired."""

@@ -57,14 +57,15 @@ def find_missing(inventory: Inventory, store: Store) -> tuple[MissingRoot, ...]:
     """
     names = store.generations("root")
     if inventory.roots:
-        present = {_fingerprint_of(store, name) for name in names}
-        missing = [root for root in inventory.roots if root not in present]
-        names_in_files = {root.fingerprint: root.name for root in _trusted(store)} if missing else {}
+        present_fingerprints = {_fingerprint_of(store, name) for name in names}
+        missing_roots = [root for root in inventory.roots if root not in present_fingerprints]
+        names_in_files = {root.fingerprint: root.name for root in _trusted(store)} if missing_roots else {}
         # pki.yaml lists the roots in the order of their generations: the position gives the name, unless it is in use
         names_by_position = {root: f"root-{number}" for number, root in enumerate(inventory.roots, 1)}
         unused_names = {root: name for root, name in names_by_position.items() if name not in names}
         return tuple(
-            MissingRoot(names_in_files.get(root) or unused_names.get(root, ""), root, "pki.yaml") for root in missing
+            MissingRoot(names_in_files.get(root) or unused_names.get(root, ""), root, "pki.yaml")
+            for root in missing_roots
         )
     return () if names else roots_shown_by_files(inventory, store)
 
@@ -105,9 +106,9 @@ def roots_in_receipts(store: Store, *, real_hosts: bool = False) -> Iterator[Mis
 
 def refusal(missing: tuple[MissingRoot, ...], inventory: Inventory, store: Store) -> PkiError:
     """Return the error of every command that writes: which root is missing, how to restore it, how to start again."""
-    named = [root for root in missing if root.evidence == "pki.yaml"]
-    if named:
-        text = f"{_joined(named)} is missing: pki.yaml names it (roots), and ca/ does not contain it"
+    roots_in_pki_yaml = [root for root in missing if root.evidence == "pki.yaml"]
+    if roots_in_pki_yaml:
+        text = f"{_joined(roots_in_pki_yaml)} is missing: pki.yaml names it (roots), and ca/ does not contain it"
         fingerprints = {name: _fingerprint_of(store, name) for name in store.generations("root")}
         others = [
             f"{name} (SHA-256 {fingerprint})"

@@ -186,8 +186,8 @@ class Project:
     def forget_ledger_state(self) -> None:
         """Forget what is cached of the ledger, after events were recovered or a loss was accepted."""
         self.ledger_view.forget_state()
-        self.host_decisions.forget()
-        self.revocations.forget()
+        self.host_decisions.read_again()
+        self.revocations.read_again()
 
     def close_at_end(self, resource: E) -> E:
         """Register a resource that `close` ends, and return it."""

@@ -17,7 +17,7 @@ from pki.project.layout import Store
 
 def templates_of(inventory: Inventory, store: Store) -> TemplateFolders:
     """Return the templates that a project uses: those of a recipe if a service names it, also beside `without: all`."""
-    left_out = set(inventory.templates.without if inventory.templates else unrecorded(inventory, store))
+    left_out = set(inventory.templates.without if inventory.templates else unrecorded_templates(inventory, store))
     used = used_recipes(inventory)
     if ALL_TEMPLATES in left_out:
         if not used:
@@ -27,7 +27,7 @@ def templates_of(inventory: Inventory, store: Store) -> TemplateFolders:
     return TemplateFolders(store.templates, PROGRAM_TEMPLATES, frozenset(left_out))
 
 
-def unrecorded(inventory: Inventory, store: Store) -> tuple[str, ...]:
+def unrecorded_templates(inventory: Inventory, store: Store) -> tuple[str, ...]:
     """Return the program's templates that an existing project lacks while pki.yaml does not list them; sorted.
 
     Recipes are not among them: nothing is delivered from them until pki.yaml names one.
@@ -58,7 +58,7 @@ def record_unrecorded(inventory: Inventory, store: Store) -> tuple[str, ...]:
 
     Raises PkiError if pki.yaml cannot be edited; its hint has the lines to write by hand.
     """
-    names, path = unrecorded(inventory, store), store.home / "pki.yaml"
+    names, path = unrecorded_templates(inventory, store), store.home / "pki.yaml"
     if names:
         edit = editing.leave_out_templates(path, names)
         try:

@@ -30,11 +30,11 @@ class RootCheck:
 
         With `sandbox: true`, returns also the roots under which real hosts were deployed.
         """
-        missing = find_missing(self.inventory, self.store)
-        if missing:  # a root with a damaged file is not missing if the ledger has a copy
-            missing = tuple(root for root in missing if root.fingerprint not in self._recovered_roots())
-        if missing or not self.inventory.sandbox:
-            return missing
+        missing_roots = find_missing(self.inventory, self.store)
+        if missing_roots:  # a root with a damaged file is not missing if the ledger has a copy
+            missing_roots = tuple(root for root in missing_roots if root.fingerprint not in self._recovered_roots())
+        if missing_roots or not self.inventory.sandbox:
+            return missing_roots
         folder = str(self.store.receipt("any-host").parent)
         rows = self.cache.cached("roots of real hosts", "", [folder], self._rows_of_real_hosts)
         return tuple(MissingRoot(name, fingerprint, evidence) for name, fingerprint, evidence in rows)

@@ -153,17 +153,17 @@ class Passphrases:
 
     def _save(self, changes: Mapping[str, str | None]) -> dict[str, str]:
         text, entries = self._read()
-        updated = {name: value for name, value in {**entries, **changes}.items() if value is not None}
-        if updated == entries:
+        updated_secrets = {name: value for name, value in {**entries, **changes}.items() if value is not None}
+        if updated_secrets == entries:
             return self.stored()
         for name, value in changes.items():
             text = _replaced(text, name, value)
         try:
-            is_updated = (yaml_text.load(text, "") or {}) == updated
+            is_updated = (yaml_text.load(text, "") or {}) == updated_secrets
         except PkiError:
             is_updated = False
         if not is_updated:  # its lines cannot be changed one by one: write it again, without its comments
-            text = yaml_text.dump(updated)
+            text = yaml_text.dump(updated_secrets)
         filesystem.write(self._file, text.encode(), filesystem.SECRET)
         return self.stored()
 

@@ -15,7 +15,7 @@ from pki.common.template_folders import PROGRAM_TEMPLATES, TemplateFolders, prog
 from pki.config import defaults, loader
 from pki.config.model import Inventory
 from pki.project.layout import Store
-from pki.project.project_templates import keeps_templates, unrecorded
+from pki.project.project_templates import keeps_templates, unrecorded_templates
 
 MOST_NAMES = 3  # of templates in one notice
 UPGRADING = "read Upgrading in CHANGELOG.md, then: ./run doit"
@@ -30,7 +30,7 @@ def begin(store: Store) -> None:
 def is_recorded(inventory: Inventory, store: Store) -> bool:
     """Return whether this format is recorded. From then on, a template that is gone does not count as missing."""
     state = state_format.read(store.ca)
-    return state is not None and state.format >= state_format.FORMAT and not unrecorded(inventory, store)
+    return state is not None and state.format >= state_format.FORMAT and not unrecorded_templates(inventory, store)
 
 
 def record(inventory: Inventory, store: Store) -> bool:
@@ -69,7 +69,7 @@ def notices(inventory: Inventory, store: Store, templates: TemplateFolders) -> I
     elif state is None and keeps_templates(store):
         text = f"the last run was by a version before 0.2.0, this is {__version__}; what is to do may follow from that"
         yield Notice("doit-pki", text, UPGRADING)
-    if names := unrecorded(inventory, store):
+    if names := unrecorded_templates(inventory, store):
         text = f"the project lacks {_counted_names(names)} of the program, and keeps its own: doit lists them as templates.without"
         yield Notice("pki.yaml", text, str(here("invoke", "templates.list")))
 
@@ -77,7 +77,7 @@ def notices(inventory: Inventory, store: Store, templates: TemplateFolders) -> I
 def _default_notices(store: Store, before: Mapping[str, str]) -> Iterator[Notice]:
     path = store.home / "pki.yaml"
     tree = loader.load_with_tree(path, loader.read(path))[1] if before else {}
-    for key, earlier, default in defaults.changed(before, tree) if before else ():
+    for key, earlier, default in defaults.changed_defaults(before, tree) if before else ():
         text = f"the default is {default} now, and was {earlier}"
         yield Notice(f"pki.yaml {key}", text, f"to keep it, write {key}: {earlier}")
 
@@ -87,15 +87,15 @@ def _template_notices(templates: TemplateFolders, before: Mapping[str, str]) -> 
     now = {
         name: digest for name, digest in _template_digests().items() if templates.folder_of(name) != templates.project
     }
-    new = [name for name in now if name not in before] if before else []
-    changed = [name for name in now if name in before and before[name] != now[name]]
+    new_templates = [name for name in now if name not in before] if before else []
+    changed_templates = [name for name in now if name in before and before[name] != now[name]]
     removed = [name for name in before if name not in program_names() and not (templates.project / name).exists()]
     show = str(here("invoke", "templates.list"))
-    if new:
-        without = f"not for this project: templates: {{without: [{', '.join(new)}]}} in pki.yaml"
-        yield Notice("templates", f"the program has {_counted_names(new)} more", without)
-    if changed:
-        yield Notice("templates", f"the program changed {_counted_names(changed)}", show)
+    if new_templates:
+        without = f"not for this project: templates: {{without: [{', '.join(new_templates)}]}} in pki.yaml"
+        yield Notice("templates", f"the program has {_counted_names(new_templates)} more", without)
+    if changed_templates:
+        yield Notice("templates", f"the program changed {_counted_names(changed_templates)}", show)
     if removed:
         yield Notice("templates", f"the program no longer has {_counted_names(removed)}", show)
 

@@ -83,9 +83,9 @@ def sign_certificate(
     parent = issuer.certificate if isinstance(issuer, Issuer) else None
     signing_key = issuer.key if isinstance(issuer, Issuer) else issuer
     draft = draft_certificate(name, public_key, dates, extensions, parent)
-    signed = draft.sign(signing_key, signature_hash(signing_key))
-    verify_certificate(signed, parent or signed)
-    return signed
+    certificate = draft.sign(signing_key, signature_hash(signing_key))
+    verify_certificate(certificate, parent or certificate)
+    return certificate
 
 
 def draft_certificate(

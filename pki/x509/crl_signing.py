@@ -28,9 +28,9 @@ def sign_crl(
     Raises PkiError if the result does not verify against its issuer.
     """
     draft = draft_crl(issuer.certificate, number, this_update, next_update, entries, unchanged)
-    signed = draft.sign(issuer.key, signature_hash(issuer.key))
-    verify_crl(signed, issuer.certificate)
-    return signed
+    crl = draft.sign(issuer.key, signature_hash(issuer.key))
+    verify_crl(crl, issuer.certificate)
+    return crl
 
 
 def draft_crl(
@@ -67,15 +67,15 @@ def verify_crl(signed: x509.CertificateRevocationList, ca: x509.Certificate) -> 
 def _revoked(entries: Iterable[CrlEntry]) -> list[x509.RevokedCertificate]:
     """Build the entries of a CRL. Entries with equal reason and date share a builder, which makes a large CRL faster."""
     by_reason: dict[str, x509.RevokedCertificateBuilder] = {}
-    revoked, last, builder = list[x509.RevokedCertificate](), None, x509.RevokedCertificateBuilder()
+    revoked_certificates, last_entry, builder = list[x509.RevokedCertificate](), None, x509.RevokedCertificateBuilder()
     for entry in entries:
-        if last is None or (last.reason, last.revoked_at) != (entry.reason, entry.revoked_at):
+        if last_entry is None or (last_entry.reason, last_entry.revoked_at) != (entry.reason, entry.revoked_at):
             if entry.reason not in by_reason:
                 by_reason[entry.reason] = _builder_with_reason(entry.reason)
             builder = by_reason[entry.reason].revocation_date(entry.revoked_at)
-        revoked.append(builder.serial_number(entry.serial).build())
-        last = entry
-    return revoked
+        revoked_certificates.append(builder.serial_number(entry.serial).build())
+        last_entry = entry
+    return revoked_certificates
 
 
 def _builder_with_reason(reason: str) -> x509.RevokedCertificateBuilder:

@@ -80,8 +80,10 @@ def _der(data: bytes, name: str) -> bytes:
         return data
     section = next(sections(data, *LABELS), None)
     if section is None:
-        other = next((what for mark, what in OTHERS.items() if mark in data), "")
-        raise PkiError(f"{name}: not a PEM certificate request{f', but {other}' if other else ''}", MAKE_AGAIN)
+        other_kind = next((what for mark, what in OTHERS.items() if mark in data), "")
+        raise PkiError(
+            f"{name}: not a PEM certificate request{f', but {other_kind}' if other_kind else ''}", MAKE_AGAIN
+        )
     try:
         return b64decode(b"".join(section.body.split()), validate=True)
     except ValueError:
@@ -108,9 +110,9 @@ def _header_size(der: bytearray, offset: int) -> int:
 
 def _verify(request: x509.CertificateSigningRequest, version: int, key: CertificatePublicKeyTypes) -> None:
     """Raise InvalidSignature unless `key` signed the request with its own version number."""
-    signed, signature = bytearray(request.tbs_certrequest_bytes), request.signature
-    signed[_header_size(signed, 0) + 2] = version  # after type and length of the version
-    message = bytes(signed)
+    signed_bytes, signature = bytearray(request.tbs_certrequest_bytes), request.signature
+    signed_bytes[_header_size(signed_bytes, 0) + 2] = version  # after type and length of the version
+    message = bytes(signed_bytes)
     if isinstance(key, ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey):  # they hash the message themselves
         key.verify(signature, message)
         return

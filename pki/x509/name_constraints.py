@@ -23,13 +23,13 @@ def build_name_constraints(domains: Sequence[str], addresses: Sequence[IpNetwork
     refuses every address on an excluded 0.0.0.0/0 beside permitted IPv6 networks. Without any permitted network, JDK 17
     has neither fault, and both are excluded.
     """
-    permitted: list[x509.GeneralName] = [x509.DNSName(domain) for domain in domains]
+    permitted_names: list[x509.GeneralName] = [x509.DNSName(domain) for domain in domains]
     if not addresses:
-        return x509.NameConstraints(permitted, [x509.IPAddress(ALL_IPV4), x509.IPAddress(ALL_IPV6)])
+        return x509.NameConstraints(permitted_names, [x509.IPAddress(ALL_IPV4), x509.IPAddress(ALL_IPV6)])
     versions = {network.version for network in addresses}
-    unused = (UNUSED_IPV4, UNUSED_IPV6)
-    blocks = [*addresses, *(network for network in unused if network.version not in versions)]
-    return x509.NameConstraints([*permitted, *map(x509.IPAddress, blocks)], None)
+    unused_families = (UNUSED_IPV4, UNUSED_IPV6)
+    blocks = [*addresses, *(network for network in unused_families if network.version not in versions)]
+    return x509.NameConstraints([*permitted_names, *map(x509.IPAddress, blocks)], None)
 
 
 @dataclass(frozen=True, slots=True)

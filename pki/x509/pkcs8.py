@@ -78,7 +78,7 @@ def encrypted_der(key: PrivateKeyTypes, passphrase: str) -> bytes:
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     padder = padding.PKCS7(128).padder()
-    padded = padder.update(plain) + padder.finalize()
+    padded_key = padder.update(plain) + padder.finalize()
     secret = PBKDF2HMAC(hashes.SHA256(), 32, salt, ROUNDS).derive(passphrase.encode())
     encryptor = Cipher(algorithms.AES256(secret), modes.CBC(vector)).encryptor()
     prf = _Prf(algorithm=HMAC_SHA256, parameters=asn1.Null())
@@ -88,7 +88,7 @@ def encrypted_der(key: PrivateKeyTypes, passphrase: str) -> bytes:
     return asn1.encode_der(
         _EncryptedPrivateKeyInfo(
             algorithm=_EncryptionAlgorithm(algorithm=PBES2, parameters=parameters),
-            encrypted_data=encryptor.update(padded) + encryptor.finalize(),
+            encrypted_data=encryptor.update(padded_key) + encryptor.finalize(),
         )
     )
 

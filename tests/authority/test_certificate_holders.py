@@ -30,7 +30,7 @@ def revocations(*issued: Issued) -> Any:
 def test_a_certificate_that_is_revoked_or_that_of_a_ca_holds_no_name() -> None:
     revoked = replace(MEDIA, revoked="keyCompromise")
     authority = replace(MEDIA, artifact=ArtifactId("authority", "server"))
-    found = certificate_holders.valid(revocations(MEDIA, revoked, authority, ADMIN))
+    found = certificate_holders.valid_certificates(revocations(MEDIA, revoked, authority, ADMIN))
     assert [*found] == [MEDIA, ADMIN]
 
 

@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pki.authority import ca_state, certificates, crls, leaf_files
-from pki.authority.renewal import Current
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
@@ -103,9 +102,9 @@ def test_a_crl_that_was_found_sound_is_judged_again_by_whoever_believes_nothing(
     stranger = Issuer(project.authorities.generation("client-1").certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
     good, bad = (crl_by(project, "client-1", by).public_bytes(Encoding.DER) for by in (None, stranger))
     for ignore_cache in (False, True):
-        assert crls.Crls(project).signed("client-1", good, ignore_cache=ignore_cache) is not None
-    assert crls.Crls(project).signed("client-1", bad, ignore_cache=True) is None
-    assert crls.Crls(project).signed("client-7", good) is None
+        assert crls.Crls(project).read_signed("client-1", good, ignore_cache=ignore_cache) is not None
+    assert crls.Crls(project).read_signed("client-1", bad, ignore_cache=True) is None
+    assert crls.Crls(project).read_signed("client-7", good) is None
 
 
 @pytest.mark.parametrize(
@@ -137,9 +136,9 @@ def test_a_crl_that_lacks_a_revocation_is_made_again(project: Project, monkeypat
     assert judged(project, "client-1", both) == []
     with changed(project.store.crl("client-1")):
         project.store.crl("client-1").write_bytes(both.public_bytes(Encoding.DER))
-        assert crls.Crls(project).unrecorded("client-1") == frozenset()
+        assert crls.Crls(project).unrecorded_serials("client-1") == frozenset()
         monkeypatch.setattr(type(project.ledger), "revoked_serials", lambda *_, **__: frozenset({5}))
-        assert crls.Crls(project).unrecorded("client-1") == {6}
+        assert crls.Crls(project).unrecorded_serials("client-1") == {6}
 
 
 def test_how_many_revocations_are_missing_reads_well(project: Project) -> None:
@@ -329,24 +328,19 @@ def test_a_certificate_stays_only_if_everything_in_it_is_as_wanted(project: Proj
     path = project.store.bundle(forge.wanted)
     with changed(path):
         path.write_bytes(make(forge))
-        found = certificates.LeafCertificates(project).examine(forge.wanted)
-    if expected:
-        assert isinstance(found, list)
-        assert set(codes(found)) <= set(expected)
-        assert found
-    else:
-        assert isinstance(found, Current)
+        examination = certificates.LeafCertificates(project).examine(forge.wanted)
+    assert (examination.summary is None) == bool(expected)
+    assert bool(examination.faults) == bool(expected)
+    assert set(codes(examination.faults)) <= set(expected)
 
 
 def test_a_bundle_is_secret_and_there(project: Project, forge: Forge) -> None:
     path = project.store.bundle(forge.wanted)
     with changed(path):
         path.chmod(0o640)
-        found = certificates.LeafCertificates(project).examine(forge.wanted)
-        assert isinstance(found, list)
-        assert codes(found) == [Why.FILE_MODE]
+        assert codes(certificates.LeafCertificates(project).examine(forge.wanted).faults) == [Why.FILE_MODE]
         path.unlink()
-        assert codes(certificates.LeafCertificates(project).examine(forge.wanted)) == [Why.NOT_CREATED]  # type: ignore[arg-type]
+        assert codes(certificates.LeafCertificates(project).examine(forge.wanted).faults) == [Why.NOT_CREATED]
         path.write_bytes(b"")
 
 
@@ -354,10 +348,10 @@ def test_a_revoked_certificate_is_replaced_and_the_canary_is_none(
     project: Project, forge: Forge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canary = replace(forge.wanted, is_canary=True)
-    assert codes(certificates.LeafCertificates(project).examine(canary)) == [Why.NOT_REVOKED]  # type: ignore[arg-type]
+    assert codes(certificates.LeafCertificates(project).examine(canary).faults) == [Why.NOT_REVOKED]
     monkeypatch.setattr(Revocations, "is_revoked", lambda *_, **__: True)
-    assert codes(certificates.LeafCertificates(project).examine(forge.wanted)) == [Why.REVOKED]  # type: ignore[arg-type]
-    assert isinstance(certificates.LeafCertificates(project).examine(canary), Current)
+    assert codes(certificates.LeafCertificates(project).examine(forge.wanted).faults) == [Why.REVOKED]
+    assert certificates.LeafCertificates(project).examine(canary).summary is not None
 
 
 def test_files_that_follow_from_a_bundle_are_as_it_says_and_the_key_is_secret(project: Project, forge: Forge) -> None:
@@ -391,7 +385,7 @@ def test_a_bundle_is_as_it_was_written_whatever_is_wanted_now(
         assert (Why.DAMAGED in found) is not is_sound
         assert (
             Why.DAMAGED
-            in codes(leaf_files.stopped_damage(project.store, project.authorities, project.revocations, forge.wanted))
+            in codes(leaf_files.bundle_damage(project.store, project.authorities, project.revocations, forge.wanted))
         ) is not is_sound
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pki.authority import ca_state, renewal
-from pki.authority.renewal import Current
+from pki.authority.renewal import CertificateSummary
 from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
 from tests.support.projects import START
@@ -20,7 +20,7 @@ LEAF = Leaf(
     "media", "server", "media.lab", ("media.lab",), (), (), "ec-p256", True, 90 * DAY, 30 * DAY, None, "hosts.media"
 )
 END = START + 90 * DAY
-CURRENT = Current(START, END, 5)
+CURRENT = CertificateSummary(START, END, 5)
 DUE = END - LEAF.renew_before
 
 

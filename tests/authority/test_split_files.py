@@ -66,7 +66,7 @@ def test_the_files_of_a_leaf_without_a_certificate_are_not_damaged(home: Home) -
     path.unlink()
     assert leaf_files.damaged_files(project.store, project.authorities, LEAF) == []
     stopped: Any = SimpleNamespace(replacement_stopped={LEAF.artifact: START})
-    codes = [one.code for one in leaf_files.stopped_damage(project.store, project.authorities, stopped, LEAF)]
+    codes = [one.code for one in leaf_files.bundle_damage(project.store, project.authorities, stopped, LEAF)]
     assert codes == [Why.REPLACEMENT_STOPPED]
     path.write_bytes(b"damaged")
     (damage,) = leaf_files.damaged_files(project.store, project.authorities, LEAF)

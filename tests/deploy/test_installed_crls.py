@@ -120,7 +120,7 @@ def test_a_certificate_that_has_ended_may_leave_the_crl_of_a_host() -> None:
 
 def test_only_crls_that_may_be_replaced_are_permitted_to_the_host_by_their_digest() -> None:
     old, newer, other = (InstalledCrl(PATH, content) for content in (crl(7), crl(9, 5), crl(9, issuer=FOREIGN)))
-    permitted = installed_crls.replaceable(payload_of({PATH: crl(8)}), [old, newer, other], TRUST, START)
+    permitted = installed_crls.replaceable_digests(payload_of({PATH: crl(8)}), [old, newer, other], TRUST, START)
     assert permitted == [hashlib.sha256(old.content).hexdigest(), hashlib.sha256(other.content).hexdigest()]
 
 

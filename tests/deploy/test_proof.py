@@ -18,7 +18,7 @@ from pki.config.fields import Proxy
 from pki.config.proxies import PROGRAMS
 from pki.deploy import access, tls_client, verification
 from pki.deploy.tls_client import Endpoint, Prober, Unreached
-from pki.deploy.verification import Before, Expectation
+from pki.deploy.verification import Expectation, ServiceBefore
 from tests.support.projects import PROJECT
 from tests.support.tls_servers import (
     NAME,
@@ -110,7 +110,7 @@ def test_a_port_at_which_nobody_listens_proves_nothing(pairs: Pairs) -> None:
     with serving(pairs, says("403 Forbidden")) as endpoint:
         pass
     for ask in (access.improper_access, access.open_session):
-        with pytest.raises(Unreached, match=r"could not be reached: .*refused"):
+        with pytest.raises(Unreached, match=r"could not be reached: Connection refused$"):
             ask(endpoint, pairs.root, pairs.client)
 
 
@@ -175,7 +175,7 @@ def seen_after(pairs: Pairs, access: Literal["mtls", "tls"], behaviour: Behaviou
         endpoint, prober = replace(one, access=access), Prober(pairs.root, pairs.client, None)
         certificate = x509.load_pem_x509_certificates(pairs.server.read_bytes())[0]
         expectations = {NAME: Expectation(tls_client.fingerprint(certificate.public_bytes(serialization.Encoding.DER)))}
-        befores = [*({endpoint: Before(status)} for status in (200, 502, 0)), None]
+        befores = [*({endpoint: ServiceBefore(status)} for status in (200, 502, 0)), None]
         return [verification.verify_services([endpoint], expectations, before, prober)["grafana"] for before in befores]
 
 
@@ -233,7 +233,7 @@ def test_a_server_with_an_ml_dsa_key_is_verified_only_where_its_key_can_be_read(
             assert before[endpoint].status == 200
             assert result.is_verified
             return
-        assert before == {endpoint: Before()}
+        assert before == {endpoint: ServiceBefore()}
         assert result.verdict is verification.Verdict.UNDECIDED
         assert str(result).startswith(
             "not verifiable from here: its key is ml-dsa-65, which OpenSSL 3.5 or newer reads"

@@ -27,7 +27,7 @@ SECTIONS = {  # folder of the site → its title
     "how-to": "How-to guides",
     "reference": "Reference",
     "explanation": "Explanation",
-    "project": "The project",
+    "project": "The repository",
 }
 LINK = re.compile(r"(!?)\[((?:[^\]\[`]|`[^`]*`|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 FENCE = re.compile(r"^( *)(```+|~~~+).*?^\1\2 *$", re.MULTILINE | re.DOTALL)

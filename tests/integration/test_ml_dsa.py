@@ -115,7 +115,7 @@ def test_the_openssl_command_sees_the_algorithm_without_parameters(vault: tuple[
 def test_doit_names_the_programs_once_and_calls_nothing_verified_that_it_cannot_read(
     vault: tuple[LiveHome, int],
 ) -> None:
-    """The TLS library of Python decides whether the service is verified, and an old one gives no false alarm."""
+    """Only the TLS library of Python decides whether the service is verified; an old one gives no false alarm."""
     home, _ = vault
     text = "cannot use the ml-dsa-65 key of vault"
     plan = home.invoke("plan")
@@ -129,7 +129,6 @@ def test_doit_names_the_programs_once_and_calls_nothing_verified_that_it_cannot_
         check=False,
     )
     shown = " ".join(health.stdout.split())
-    assert text in shown
     unreadable = f"its key is ml-dsa-65, which OpenSSL 3.5 or newer reads; here: {ssl.OPENSSL_VERSION}"
     assert (unreadable in shown) != tls_client.READS_ML_DSA, health.stdout
     assert "critical" not in shown

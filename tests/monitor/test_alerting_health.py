@@ -271,6 +271,9 @@ def test_a_host_that_does_not_get_its_release_is_named_with_the_place_of_the_rea
     text = "2 of 3 deployed as declared in pki.yaml; not as declared: media (see release:media)"
     assert (line.level, line.message) == (Level.NOTICE, text)
     assert "release:media" in {one.subject for one in found if one.level > Level.NOTICE}, "where the reason is"
+    of_run = health_report.run_checks(home.project(), home.plan(), run, thorough=False)
+    text = "2 of 3 deployed as declared in pki.yaml; the others are reported: media (see release:media)"
+    assert [(one.level, one.message) for one in of_run if one.subject == "hosts"] == [(Level.OK, text)]
 
 
 def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:

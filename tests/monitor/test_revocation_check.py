@@ -96,11 +96,15 @@ def test_a_server_s_new_certificate_is_waited_for_whatever_its_proxy_can_revoke_
     ("states", "text"),
     [
         ({}, "could not be reached"),
-        ({MTLS: verification.Before()}, "completes no handshake with this machine"),
+        ({MTLS: verification.ServiceBefore()}, "completes no handshake with this machine"),
     ],
 )
 def test_a_server_that_shows_no_certificate_is_unverified_and_only_a_silent_one_is_called_unreachable(
-    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states: dict[Endpoint, verification.Before], text: str
+    home: Home,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    states: dict[Endpoint, verification.ServiceBefore],
+    text: str,
 ) -> None:
     monkeypatch.setattr(verification, "check_before", lambda *_: states)
     with checking(home, "monitoring-mtls", tmp_path) as check:

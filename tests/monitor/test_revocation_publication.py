@@ -77,7 +77,7 @@ def failures(
             raise published[issuer]
         return published.get(issuer)
 
-    monkeypatch.setattr(Crls, "published", read)
+    monkeypatch.setattr(Crls, "published_crl", read)
     monkeypatch.setattr(pipeline_plan, "plan", lambda _: None)
     monkeypatch.setattr(revocation_publication, "_delivered", lambda *_: ["media"])
     revoked: Any = [SimpleNamespace(issuer="client-1", serial=serial) for serial in serials]
@@ -107,7 +107,7 @@ def test_without_a_plan_nothing_counts_as_delivered(monkeypatch: pytest.MonkeyPa
     def no_plan(_: Any) -> None:
         raise PkiError("pki.yaml is invalid", "mend it", ErrorCode.OTHER)
 
-    monkeypatch.setattr(Crls, "published", lambda *_, **__: crl(5))
+    monkeypatch.setattr(Crls, "published_crl", lambda *_, **__: crl(5))
     monkeypatch.setattr(pipeline_plan, "plan", no_plan)
     revoked: Any = [SimpleNamespace(issuer="client-1", serial=5)]
     result = revocation_publication.check(project(), revoked, {})

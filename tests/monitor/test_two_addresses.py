@@ -18,7 +18,7 @@ from pki.deploy import verification
 from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint, Prober
 from pki.deploy.tunnel import Tunnel
-from pki.deploy.verification import Before, Expectation, Verdict, Verification
+from pki.deploy.verification import Expectation, ServiceBefore, Verdict, Verification
 from pki.monitor import probes
 from pki.monitor.probes import ProbeFault
 from pki.pipeline.delivery_targets import ProbeTarget, endpoints, transport_of
@@ -57,7 +57,7 @@ def verdict(
     both: tuple[Endpoint, Endpoint],
     expectations: dict[str, Expectation],
     pairs: Pairs,
-    before: dict[Endpoint, Before] | None,
+    before: dict[Endpoint, ServiceBefore] | None,
 ) -> Verification:
     return verification.verify_services(both, expectations, before, Prober(pairs.root, pairs.client))["grafana"]
 
@@ -69,7 +69,7 @@ def test_an_address_that_stops_answering_refutes_the_change_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(verification, "VERIFY_TIMEOUT", 0)
-    found = verdict(both, expectations, pairs, dict.fromkeys(both, Before(200)))
+    found = verdict(both, expectations, pairs, dict.fromkeys(both, ServiceBefore(200)))
     assert found.verdict is Verdict.WRONG
     assert found.text.startswith("at ::1 does not answer: ")
 
@@ -81,12 +81,12 @@ def test_an_address_that_never_answered_leaves_the_service_unverified(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(verification, "SETTLING", 0)
-    found = verdict(both, expectations, pairs, {both[0]: Before(200)})
+    found = verdict(both, expectations, pairs, {both[0]: ServiceBefore(200)})
     assert (found.verdict, found.text) == (
         Verdict.UNREACHED,
         "at ::1 not verified: cannot be reached from this machine",
     )
-    assert verdict((both[0], both[0]), expectations, pairs, {both[0]: Before(200)}) == verification.VERIFIED, (
+    assert verdict((both[0], both[0]), expectations, pairs, {both[0]: ServiceBefore(200)}) == verification.VERIFIED, (
         "both answer"
     )
     neither = verdict((both[1], replace(both[1], port=1)), expectations, pairs, {})

@@ -161,3 +161,22 @@ def test_trial_of_a_clone_has_the_request_and_leaves_nothing(
     said = said_by(capsys, "check", pki_home=str(clone))
     assert said.status == 0, said.out + said.error
     assert {path.name for path in clone.iterdir()} == {"pki.yaml", "templates", "requests"}
+
+
+@pytest.mark.parametrize(("domain", "is_shared"), [("lab.internal", True), ("acme.lab.internal", False)])
+def test_plan_names_our_servers_that_its_key_can_be_until_the_ceremony(
+    fresh: Home, domain: str, *, is_shared: bool
+) -> None:
+    other_server.declare(fresh, f"{{external: requests/acme.csr, domains: [{domain}]}}")
+    other_server.make_request(fresh)
+    fresh.doit()  # the sandbox certifies a request that is there in its first run
+
+    def noted() -> list[str]:
+        return [note.text for note in fresh.plan().remarks() if note.subject == "authority:acme"]
+
+    assert noted() == []
+    other_server.make_request(fresh)
+    names = (
+        "forgejo.lab.internal, grafana.lab.internal, jellyfin.lab.internal, loki.lab.internal, prometheus.lab.internal"
+    )
+    assert noted() == ([f"whoever has its key can be {names}, which this project certifies"] if is_shared else [])

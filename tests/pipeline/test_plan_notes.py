@@ -74,6 +74,15 @@ def test_what_failed_is_called_failing_and_no_cell_is_wider_than_a_line(home: Ho
     assert {len(cell) <= CELL_WIDTH for row in found.values() for cell in row.cells()} == {True}
 
 
+def test_a_failed_row_names_its_fault_once(home: Home) -> None:
+    home.write("templates/broken.conf", "# deploy-target: /etc/x\n# deploy-hosts: media\n# deploy-nonsense: x\ny\n")
+    assert home.doit().status
+    found = {row.name: row for row in status_table.StatusTable(home.project()).rows(home.plan())}
+    assert found["deploy:media"].state == "failing"
+    assert found["deploy:media"].next.count("unknown header") == 1
+    assert "the last run failed: " in found["deploy:media"].next
+
+
 def test_a_damaged_certificate_is_told_and_missed_in_the_count(home: Home) -> None:
     """Before the next run makes it again: what a count leaves out is a finding."""
     for path in ("build/certs/media/cert.pem", "build/crl/client-1.crl"):

@@ -77,19 +77,19 @@ def read(authorities: Authorities, ledger_view: LedgerView, name: str, folder: P
     ca = authorities.generation(name)
     assert ca is not None, "`generation` raises where the folder contains no certificate"
     sorted_files = _sorted(ca, folder, shown)
-    recorded = ledger_view.ledger.certificates(issuer=name) if ledger_view.has_ledger else []
-    _check_same_ca(ca, recorded)
-    new = list(_certificates(ca, sorted_files, recorded))
-    revoked = ledger_view.ledger.revoked_entries(name, expiring_after=NEVER) if ledger_view.has_ledger else []
-    revoked_serials = {revocation.serial for revocation in revoked}
+    recorded_certificates = ledger_view.ledger.certificates(issuer=name) if ledger_view.has_ledger else []
+    _check_same_ca(ca, recorded_certificates)
+    new_certificates = list(_certificates(ca, sorted_files, recorded_certificates))
+    revoked_entries = ledger_view.ledger.revoked_entries(name, expiring_after=NEVER) if ledger_view.has_ledger else []
+    revoked_serials = {revocation.serial for revocation in revoked_entries}
     revocations, no_longer_revoked = import_ca_revocations.compare(
-        sorted_files.rows, sorted_files.crls, [*recorded, *new], revoked_serials, ca
+        sorted_files.rows, sorted_files.crls, [*recorded_certificates, *new_certificates], revoked_serials, ca
     )
-    last = ledger_view.ledger.last_crl(name) if ledger_view.has_ledger else None
+    last_crl = ledger_view.ledger.last_crl(name) if ledger_view.has_ledger else None
     crl = _last_crl(sorted_files)
-    newer = crl if crl and (last is None or crl.number > last.number) else None
-    issuance_records = IssuanceRecords(name, tuple(new), tuple(revocations), newer)
-    return ImportResult(issuance_records, len(recorded), (*sorted_files.left_out, *no_longer_revoked))
+    newer_crl = crl if crl and (last_crl is None or crl.number > last_crl.number) else None
+    issuance_records = IssuanceRecords(name, tuple(new_certificates), tuple(revocations), newer_crl)
+    return ImportResult(issuance_records, len(recorded_certificates), (*sorted_files.left_out, *no_longer_revoked))
 
 
 def _sorted(ca: Generation, folder: Path, shown: str) -> _SortedFiles:
@@ -173,10 +173,12 @@ def _check_same_ca(ca: Generation, recorded: list[Issued]) -> None:
 
     A CA name must never be reused: revocations are keyed by it.
     """
-    first = next((certificate for certificate in recorded if certificate.pem), None)
-    if first and not has_signed(ca.certificate, x509.load_pem_x509_certificate(first.pem.encode())):
+    first_certificate = next((certificate for certificate in recorded if certificate.pem), None)
+    if first_certificate and not has_signed(
+        ca.certificate, x509.load_pem_x509_certificate(first_certificate.pem.encode())
+    ):
         raise PkiError(
-            f"{ca.name}: the ledger records another CA under this name, which issued {first.artifact}",
+            f"{ca.name}: the ledger records another CA under this name, which issued {first_certificate.artifact}",
             "adopt this one under another name in pki.yaml",
         )
 

@@ -25,28 +25,30 @@ def compare(
 
     `recorded_serials` are the serial numbers that the ledger records as revoked.
     """
-    revoked = {serial: revocation for crl in sorted(crls, key=_this_update) for serial, revocation in listed(crl)}
+    revocations = {
+        serial: revocation for crl in sorted(crls, key=_this_update) for serial, revocation in listed_revocations(crl)
+    }
     # the index wins over the CRLs, because the CA's next CRL would be made from the index
-    revoked |= {row.serial: row.revocation for row in rows if row.revocation}
+    revocations |= {row.serial: row.revocation for row in rows if row.revocation}
     certificates = {certificate.serial: certificate for certificate in issued}
     expiries = {row.serial: row.not_after for row in rows}
-    new = []
-    for serial, revocation in sorted(revoked.items(), key=lambda item: (item[1].at, item[0])):
+    new_revocations = []
+    for serial, revocation in sorted(revocations.items(), key=lambda item: (item[1].at, item[0])):
         if serial in recorded_serials:
             continue
         if certificate := certificates.get(serial):
             name, not_after = certificate.artifact, certificate.not_after
         else:  # only a CRL names this certificate: at the latest it expires with its CA
             name, not_after = ArtifactId(ca.name, f"{serial:x}"), expiries.get(serial, ca.not_after)
-        new.append(Revocation(serial, name, revocation.reason, revocation.at, not_after))
-    no_longer_revoked = [row for row in rows if row.serial not in revoked and row.serial in recorded_serials]
-    return new, [
+        new_revocations.append(Revocation(serial, name, revocation.reason, revocation.at, not_after))
+    no_longer_revoked = [row for row in rows if row.serial not in revocations and row.serial in recorded_serials]
+    return new_revocations, [
         f"line {row.line} of index.txt: serial {row.serial:02X} was revoked; it stays revoked"
         for row in no_longer_revoked
     ]
 
 
-def listed(crl: x509.CertificateRevocationList) -> Iterator[tuple[int, ImportedRevocation]]:
+def listed_revocations(crl: x509.CertificateRevocationList) -> Iterator[tuple[int, ImportedRevocation]]:
     """Yield serial number and revocation of each entry of a CRL."""
     for entry in crl:
         reason = entry_reason(entry)

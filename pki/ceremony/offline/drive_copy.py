@@ -45,9 +45,11 @@ def copy_vault(vault: Vault, target: Vault, clock: Callable[[], datetime], despi
         Transcript(vault.transcript, clock).record("deviation", text=given_up, reason=despite)
     files = _files(vault.folder)
     _write(target.folder, files)
-    written = _files(target.folder, from_drive=True)
-    if written != files:
-        names = sorted(name for name in files.keys() | written.keys() if files.get(name) != written.get(name))
+    written_files = _files(target.folder, from_drive=True)
+    if written_files != files:
+        names = sorted(
+            name for name in files.keys() | written_files.keys() if files.get(name) != written_files.get(name)
+        )
         raise PkiError(f"{target.folder}: {names[0]} is not what was written to it", "use another drive")
     if faults := verify(target.folder).faults:
         raise PkiError(f"{target.folder}: was not copied well: {faults[0]}", "use another drive")
@@ -111,10 +113,10 @@ def _has_used_key(own_records: list[Record], common_records: list[Record]) -> bo
 
     A response that was exported in the common records already may be written again without a key.
     """
-    exported = {record.facts.get("sha256") for record in common_records if record.step == "exported"}
+    exported_digests = {record.facts.get("sha256") for record in common_records if record.step == "exported"}
     return any(
         record.step not in STEPS_BEFORE_KEYS
-        and not (record.step == "exported" and record.facts.get("sha256") in exported)
+        and not (record.step == "exported" and record.facts.get("sha256") in exported_digests)
         for record in own_records
     )
 
@@ -157,12 +159,12 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
     An old key is overwritten before the new one is written, because a plain write leaves the old bytes on the drive. The
     transcript is last, so that an interrupted copy is noticed.
     """
-    present = _files(folder)
+    present_files = _files(folder)
     try:
-        for name in sorted(present.keys() - files.keys()):
+        for name in sorted(present_files.keys() - files.keys()):
             overwrite(folder / name)
-        for name in sorted(present.keys() & files.keys()):
-            if name.endswith(KEY_FILES) and present[name] != files[name]:
+        for name in sorted(present_files.keys() & files.keys()):
+            if name.endswith(KEY_FILES) and present_files[name] != files[name]:
                 overwrite(folder / name)
         for name in sorted(files, key=lambda name: (name == "transcript.jsonl", name != vault_identity.FILE, name)):
             mode = filesystem.SECRET if name.endswith(KEY_FILES) else filesystem.PUBLIC

@@ -105,8 +105,10 @@ def _forbidden_names(domains: tuple[str, ...], addresses: tuple[IpNetwork, ...])
     Fewer if the request permits all names of a kind. An IPv6 address is tested only if the request permits some IPv6
     addresses: otherwise the test adds nothing, and the operator reads each test aloud.
     """
-    permitted = name_constraints.PermittedNames(tuple(f".{domain}" for domain in domains), addresses)
-    names, ipv4, ipv6 = ([name for name in kind if not permitted.permits(name)][:1] for kind in (FOREIGN, *ELSEWHERE))
+    permitted_names = name_constraints.PermittedNames(tuple(f".{domain}" for domain in domains), addresses)
+    names, ipv4, ipv6 = (
+        [name for name in kind if not permitted_names.permits(name)][:1] for kind in (FOREIGN, *ELSEWHERE)
+    )
     if all(network.version == 4 for network in addresses):
         ipv6 = []
     return [*map(x509.DNSName, names), *(x509.IPAddress(ip_address(text)) for text in (*ipv4, *ipv6))]

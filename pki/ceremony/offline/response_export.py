@@ -159,14 +159,16 @@ def render_transcript(records: Sequence[Record], request: Request, request_diges
 
     `request_digest` and `response_digest` are the SHA-256 of request and response.
     """
-    first = next(
+    first_record = next(
         (record.n for record in records if record.step == "opened" and record.facts.get("sha256") == request_digest), 1
     )
-    last = next(
+    last_record = next(
         (record.n for record in records if record.step == "exported" and record.facts.get("sha256") == response_digest),
         None,
     )
-    own_records = [record for record in records if first <= record.n and (last is None or record.n <= last)]
+    own_records = [
+        record for record in records if first_record <= record.n and (last_record is None or record.n <= last_record)
+    ]
     title, organisation = f"Root ceremony {request.number}", request.organisation
     return render_page(
         own_records,

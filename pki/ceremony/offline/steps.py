@@ -52,19 +52,21 @@ def make_roots(ceremony: CeremonySession, new_key: Callable[[str, str], NewKey],
     request, vault = ceremony.request, ceremony.vault
     with ceremony.recording_refusal():
         _refuse_faulty(policy.faults(request, ceremony.contents, roots_are_made=False))
-        missing = _roots_to_create(ceremony, lost)
-        for requested in missing:
-            new = new_key(requested.name, requested.key)
-            ceremony.forbid(new.passphrase)
-            ceremony.transcript.record("key", name=requested.name, kind=keys.key_kind(new.key), kept=new.storage)
-            certificate = _sign_certificate(
-                ceremony, drafts.draft_root(request, requested, new.key.public_key()), new.key
+        missing_roots = _roots_to_create(ceremony, lost)
+        for requested in missing_roots:
+            new_root = new_key(requested.name, requested.key)
+            ceremony.forbid(new_root.passphrase)
+            ceremony.transcript.record(
+                "key", name=requested.name, kind=keys.key_kind(new_root.key), kept=new_root.storage
             )
-            vault.place_root(requested.name, certificate, {new.name: new.file})
-            vault.open_key(requested.name, new.passphrase, "this ceremony")
+            certificate = _sign_certificate(
+                ceremony, drafts.draft_root(request, requested, new_root.key.public_key()), new_root.key
+            )
+            vault.place_root(requested.name, certificate, {new_root.name: new_root.file})
+            vault.open_key(requested.name, new_root.passphrase, "this ceremony")
             ceremony.transcript.record("opened-key", name=requested.name, sha256=fingerprint(certificate))
             ceremony.contents.roots[requested.name] = certificate
-    return [requested.name for requested in missing]
+    return [requested.name for requested in missing_roots]
 
 
 def check_roots_to_make(ceremony: CeremonySession) -> None:
@@ -75,21 +77,21 @@ def check_roots_to_make(ceremony: CeremonySession) -> None:
 
 def _roots_to_create(ceremony: CeremonySession, lost: Sequence[str] = ()) -> list[RequestedRoot]:
     """Return the roots to create, including the `lost` ones. Raises PkiError when there is none."""
-    present = ceremony.contents.roots.keys() - set(lost)
-    missing = [requested for requested in ceremony.request.roots if requested.name not in present]
-    if not missing:
+    present_names = ceremony.contents.roots.keys() - set(lost)
+    missing_roots = [requested for requested in ceremony.request.roots if requested.name not in present_names]
+    if not missing_roots:
         names = ", ".join(requested.name for requested in ceremony.request.roots)
         raise PkiError(
             f"{names} was created already, for this request" if names else "the request asks for no root",
             f"continue with the signatures: {SIGN_COMMAND}\n{AGAIN_HINT}" if names else f"continue: {SIGN_COMMAND}",
         )
-    return missing
+    return missing_roots
 
 
 def unused_roots(ceremony: CeremonySession) -> list[str]:
     """Return the roots of the request that exist and have signed nothing."""
-    signed = {certificate.issuer for certificate in ceremony.contents.issued}
-    return [root.name for root in ceremony.request.roots if root.name in ceremony.contents.roots.keys() - signed]
+    issuers = {certificate.issuer for certificate in ceremony.contents.issued}
+    return [root.name for root in ceremony.request.roots if root.name in ceremony.contents.roots.keys() - issuers]
 
 
 def replaceable_roots(ceremony: CeremonySession) -> list[str]:
@@ -98,9 +100,9 @@ def replaceable_roots(ceremony: CeremonySession) -> list[str]:
     with ceremony.recording_refusal():
         if not names:
             raise PkiError("this drive has no root that the request asks for", "omit --again")
-        if used := sorted(set(names) - set(unused_roots(ceremony))):
+        if used_roots := sorted(set(names) - set(unused_roots(ceremony))):
             raise PkiError(
-                f"{', '.join(used)} has signed already and cannot be replaced",
+                f"{', '.join(used_roots)} has signed already and cannot be replaced",
                 "ceremony.sign writes its response again; request a new root at the online machine",
             )
     return names
@@ -115,8 +117,8 @@ def discard_roots(ceremony: CeremonySession, secret_of: SecretOf, reason: str) -
     with ceremony.recording_refusal():
         ceremony.transcript.settle()
         for name in names:
-            for destroyed in vault.discard_root(name, secret_of(name) if vault.token_of(name) else ""):
-                ceremony.transcript.record("destroyed", name=destroyed, reason=reason)
+            for destroyed_file in vault.discard_root(name, secret_of(name) if vault.token_of(name) else ""):
+                ceremony.transcript.record("destroyed", name=destroyed_file, reason=reason)
             del ceremony.contents.roots[name]
     return names
 
@@ -180,26 +182,28 @@ def _open_keys(ceremony: CeremonySession, secret_of: SecretOf) -> dict[str, Priv
 def _sign_certificates(ceremony: CeremonySession, keys: dict[str, PrivateKey]) -> list[SignedCertificate]:
     """Return the new certificates, after the negative tests of each intermediate."""
     request, roots = ceremony.request, ceremony.contents.roots
-    signed = [_in_response(root.name, root.name, roots[root.name]) for root in request.roots]
+    signed_certificates = [_in_response(root.name, root.name, roots[root.name]) for root in request.roots]
     for requested in request.intermediates:
         draft = drafts.draft_intermediate(request, requested, roots[requested.issuer])
         for test in negative_tests.run_negative_tests(draft, requested.purpose, requested.domains, requested.addresses):
             text = f"under {requested.name}, {test.what} is {'refused' if test.must_fail else 'accepted'}"
             ceremony.transcript.record("negative-test", text=text, by=[*test.answers])
-        signed.append(
+        signed_certificates.append(
             _in_response(requested.name, requested.issuer, _sign_certificate(ceremony, draft, keys[requested.issuer]))
         )
     for cross in request.cross_certificates:
         draft = drafts.draft_cross_certificate(request, cross, roots[cross.name], roots[cross.issuer])
-        signed.append(_in_response(cross.name, cross.issuer, _sign_certificate(ceremony, draft, keys[cross.issuer])))
-    return signed
+        signed_certificates.append(
+            _in_response(cross.name, cross.issuer, _sign_certificate(ceremony, draft, keys[cross.issuer]))
+        )
+    return signed_certificates
 
 
 def _sign_crls(
     ceremony: CeremonySession, keys: dict[str, PrivateKey]
 ) -> list[tuple[SignedCrl, x509.CertificateRevocationList]]:
     """Sign all pre-signed CRLs and record their text and SHA-256."""
-    signed = []
+    signed_crls = []
     for series in ceremony.request.crl_series:
         issuer = Issuer(ceremony.contents.roots[series.root], keys[series.root])
         for draft in drafts.draft_crl_series(series, issuer.certificate):
@@ -218,8 +222,8 @@ def _sign_crls(
                 sha256=presigned_crl.sha256,
                 text=texts.crl_text(crl),
             )
-            signed.append((presigned_crl, crl))
-    return signed
+            signed_crls.append((presigned_crl, crl))
+    return signed_crls
 
 
 def _verify_paths(
@@ -230,14 +234,14 @@ def _verify_paths(
     """Verify all new and all revoked certificates with OpenSSL and the new CRLs. Raises PkiError for a wrong result."""
     at, roots = ceremony.request.prepared, ceremony.contents.roots
     first_crls = {presigned_crl.root: crl for presigned_crl, crl in reversed(presigned_crls)}
-    revoked = {entry.serial for series in ceremony.request.crl_series for entry in series.revoked}
+    revoked_serials = {entry.serial for series in ceremony.request.crl_series for entry in series.revoked}
     new_certificates = [
         PastCertificate(certificate.name, certificate.issuer, certificate.certificate) for certificate in certificates
     ]
     for past in (*new_certificates, *ceremony.contents.issued):
         name, issuer, certificate = past
         is_new = past in new_certificates
-        if name == issuer or issuer not in first_crls or not (is_new or certificate.serial_number in revoked):
+        if name == issuer or issuer not in first_crls or not (is_new or certificate.serial_number in revoked_serials):
             continue
         fault = second_opinion.openssl_fault([certificate], [roots[issuer]], [first_crls[issuer]], at)
         if bool(fault) == is_new:  # a new certificate must be accepted, a revoked one must be refused
@@ -253,14 +257,14 @@ def _verify_paths(
 
 def _sign_certificate(ceremony: CeremonySession, draft: CertificateDraft, key: PrivateKey) -> x509.Certificate:
     """Sign a certificate and record its text and SHA-256."""
-    signed = _sign(ceremony, draft, Issuer(draft.issuer, key) if draft.issuer else key)
-    assert isinstance(signed, x509.Certificate)
-    text = texts.certificate_text(signed)
+    certificate = _sign(ceremony, draft, Issuer(draft.issuer, key) if draft.issuer else key)
+    assert isinstance(certificate, x509.Certificate)
+    text = texts.certificate_text(certificate)
     issuer = draft.issuer.subject.rfc4514_string() if draft.issuer else "its own key"
-    valid = f"{signed.not_valid_before_utc:%Y-%m-%d} to {signed.not_valid_after_utc:%Y-%m-%d}"
-    digest = fingerprint(signed)
+    valid = f"{certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}"
+    digest = fingerprint(certificate)
     ceremony.transcript.record("signed", name=draft.what, issuer=issuer, valid=valid, sha256=digest, text=text)
-    return signed
+    return certificate
 
 
 def _sign(ceremony: CeremonySession, draft: Draft, issuer: Issuer | PrivateKey) -> Signed:

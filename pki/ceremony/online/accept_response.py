@@ -113,8 +113,8 @@ class ResponseAcceptance:
         """Raise PkiError if a root is missing that is not in this response; writes nothing."""
         if self.project.roots.missing:
             with suppress(PkiError):  # a faulty response does not restore the root: the missing root is reported
-                verified = self.verify(folder)
-                if {root.fingerprint for root in self.project.roots.missing} <= set(verified.roots.values()):
+                verified_response = self.verify(folder)
+                if {root.fingerprint for root in self.project.roots.missing} <= set(verified_response.roots.values()):
                     self.project.expect_roots()
                     return
             self.project.roots.check()
@@ -244,17 +244,17 @@ def _checked_transcript(store: Store, parsed: ParsedResponse) -> bytes:
 
 def _check_clocks(now: datetime, parsed: ParsedResponse, request: Request) -> None:
     """Raise PkiError, with both clocks, for a response that was signed in the future or before its request."""
-    signed = parsed.response.signed
-    both_clocks = f"the clock of the offline machine said {signed:%Y-%m-%d %H:%M} UTC, the clock of this machine says {now:%Y-%m-%d %H:%M} UTC"
-    if signed > now + request_response.CLOCK_TOLERANCE:
-        after = signed - request_response.CLOCK_TOLERANCE + timedelta(seconds=59)  # messages show whole minutes
+    signed_at = parsed.response.signed
+    both_clocks = f"the clock of the offline machine said {signed_at:%Y-%m-%d %H:%M} UTC, the clock of this machine says {now:%Y-%m-%d %H:%M} UTC"
+    if signed_at > now + request_response.CLOCK_TOLERANCE:
+        after = signed_at - request_response.CLOCK_TOLERANCE + timedelta(seconds=59)  # messages show whole minutes
         raise PkiError(
             f"{parsed.name}: was signed in the future: {both_clocks}",
             "compare this machine's clock with a watch, in UTC: date -u; if it is wrong, set it, and repeat the command\n"
             "if it is right, the offline machine's clock was ahead (local time typed as UTC?): the response is valid, and "
             f"the command works after {after:%Y-%m-%d %H:%M} UTC; if that is too late, perform the ceremony again",
         )
-    if signed < request.prepared - request_response.CLOCK_TOLERANCE:
+    if signed_at < request.prepared - request_response.CLOCK_TOLERANCE:
         raise PkiError(
             f"{parsed.name}: was signed before the request was prepared, {request.prepared:%Y-%m-%d %H:%M} UTC: {both_clocks}",
             "the offline machine's clock was behind: perform the ceremony again, with its clock set to the true time in UTC",
@@ -296,8 +296,8 @@ def _prepared_root_entries(
     function writes nothing, because the roots of a sandbox may be lost.
     """
     path = store.home / "pki.yaml"
-    present = [root for name in store.generations("root") if (root := authorities.generation(name))]
-    roots: dict[str, str] = {root.name: root.fingerprint for root in present}
+    present_roots = [root for name in store.generations("root") if (root := authorities.generation(name))]
+    roots: dict[str, str] = {root.name: root.fingerprint for root in present_roots}
     roots |= verified.roots
     if inventory.sandbox or set(roots.values()) <= set(inventory.roots):
         yield lambda: None
@@ -352,16 +352,16 @@ def _record_revocations(ledger_view: LedgerView, request: Request) -> None:
     """Record the revocations of the request that the ledger does not have yet."""
     for series in request.crl_series:
         for entry in series.revoked:
-            for issued in ledger_view.ledger.certificates(serial=entry.serial):
-                if not issued.revoked:
-                    ledger_view.ledger.record_revocation(issued, reason=entry.reason, at=entry.at)
+            for certificate in ledger_view.ledger.certificates(serial=entry.serial):
+                if not certificate.revoked:
+                    ledger_view.ledger.record_revocation(certificate, reason=entry.reason, at=entry.at)
 
 
 def _place_presigned_crls(
     store: Store, now: datetime, result: CeremonyResult, replaced_roots: Collection[str]
 ) -> list[str]:
     """Replace the pre-signed CRLs by the new series. Return descriptions of the old CRLs that have not expired."""
-    unexpired = []
+    unexpired_crls = []
     for series in (new_series for new_series in result.request.crl_series if new_series.root not in replaced_roots):
         numbers = {presigned_crl.number for presigned_crl in series.presigned_crls}
         for presigned_crl in series.presigned_crls:
@@ -371,9 +371,9 @@ def _place_presigned_crls(
             )
         for path in store.presigned_crls(series.root):
             if int(path.stem) not in numbers:
-                unexpired += _unexpired(now, path, series.root)
+                unexpired_crls += _unexpired(now, path, series.root)
                 path.unlink()
-    return unexpired
+    return unexpired_crls
 
 
 def _unexpired(now: datetime, path: Path, root: str) -> list[str]:

@@ -38,10 +38,10 @@ class CrlSchedule:
         until the root expires, because the root signs no further CRLs.
         """
         authorities = self.project.authorities
-        destroyed = ceremony_archive.destroyed_roots(self.project.store)
+        destroyed_roots = ceremony_archive.destroyed_roots(self.project.store)
         for name in self.project.store.generations("root"):
             generation = authorities.existing(name)
-            if name in destroyed or generation.not_after <= self.project.now:
+            if name in destroyed_roots or generation.not_after <= self.project.now:
                 continue
             is_last_series = bool(roots) or generation != present or name in destroy
             until = generation.not_after if is_last_series else None
@@ -58,8 +58,8 @@ class CrlSchedule:
             yield RequestedSeries(root=root.name, revoked=(), presigned_crls=tuple(crls))
 
     def _last_number(self, root: str) -> int:
-        last = self.project.ledger.last_crl(root)
-        return last.number if last else 0
+        last_crl = self.project.ledger.last_crl(root)
+        return last_crl.number if last_crl else 0
 
     def _revoked(self, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[RevokedCa]:
         """Yield the entries of a root's CRLs: revocations in the ledger, and the requested ones."""
@@ -107,8 +107,8 @@ def plan_presigned_crls(
     for start in future_starts:
         _fill(starts, start + SECOND, rule.lifetime, step, root_expiry)
         starts.append(start + SECOND)
-    goal = until or hierarchy.now + rule.presigned * step
-    _fill(starts, max(goal, series_end(hierarchy, root) or goal), rule.lifetime, step, root_expiry)
+    covered_until = until or hierarchy.now + rule.presigned * step
+    _fill(starts, max(covered_until, series_end(hierarchy, root) or covered_until), rule.lifetime, step, root_expiry)
     number = previous_number
     for start in starts:
         number = max(int(start.timestamp()), number + 1)  # rises also if a lost ledger forgot the last number

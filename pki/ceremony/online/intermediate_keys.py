@@ -128,7 +128,7 @@ def _public_key(csr: bytes) -> bytes:
 
 def _has_common_name(csr: bytes, common_name: str) -> bool:
     try:
-        parsed = x509.load_pem_x509_csr(csr)
+        csr_object = x509.load_pem_x509_csr(csr)
     except ValueError:
         return False
-    return any(attribute.value == common_name for attribute in parsed.subject)
+    return any(attribute.value == common_name for attribute in csr_object.subject)

@@ -116,7 +116,7 @@ def write_kit(target: Path, program: Path, machine: Machine, extra: dict[str, by
         extra = extra | {"wheels/made-for": f"{machine.version} {machine.architecture}\n".encode()}
         try:
             shutil.rmtree(unfinished, ignore_errors=True)
-            written = _write_files(unfinished, files, extra)
+            written_paths = _write_files(unfinished, files, extra)
             unfinished.rename(target)
         except OSError as error:
             raise PkiError(f"{target}: cannot be written: {error.strerror}", OTHER_DRIVE) from None
@@ -124,7 +124,7 @@ def write_kit(target: Path, program: Path, machine: Machine, extra: dict[str, by
             raise PkiError(error.message, OTHER_DRIVE) from None
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-    return written
+    return written_paths
 
 
 def _write_files(folder: Path, files: dict[str, Path], extra: dict[str, bytes]) -> tuple[str, int]:

@@ -48,11 +48,11 @@ def find_lost(inventory: Inventory, store: Store, roots: RootCheck, parsed: Pars
     Empty if they do not follow the last ceremony of this project: then the response is of another project. A project
     without any ceremony accepts only responses whose roots pki.yaml or `build/` names.
     """
-    last = ceremony_archive.last_response_digest(store)
-    results = list(_newest_first(parsed, last))[::-1]
-    if not results or results[0].request.previous != last or results[0].request.sandbox != inventory.sandbox:
+    last_digest = ceremony_archive.last_response_digest(store)
+    results = list(_newest_first(parsed, last_digest))[::-1]
+    if not results or results[0].request.previous != last_digest or results[0].request.sandbox != inventory.sandbox:
         return []
-    return [] if last == NO_RESPONSE and unnamed_roots(inventory, roots, results) else results
+    return [] if last_digest == NO_RESPONSE and unnamed_roots(inventory, roots, results) else results
 
 
 def unnamed_roots(inventory: Inventory, roots: RootCheck, results: Sequence[CeremonyResult]) -> list[str]:
@@ -68,8 +68,8 @@ def roots_to_name(inventory: Inventory, store: Store, roots: RootCheck, parsed: 
     is_complete = bool(results) and results[-1].request.previous == NO_RESPONSE
     if not is_complete or ceremony_archive.last_response_digest(store) != NO_RESPONSE:
         return []
-    first = results[-1].request
-    is_same_project = (first.organisation, first.sandbox) == (inventory.organisation, inventory.sandbox)
+    first_request = results[-1].request
+    is_same_project = (first_request.organisation, first_request.sandbox) == (inventory.organisation, inventory.sandbox)
     return unnamed_roots(inventory, roots, results) if is_same_project else []
 
 
@@ -90,10 +90,12 @@ def replaced_roots(later: Sequence[CeremonyResult]) -> set[str]:
 
 def find_lost_keys(key_ring: KeyRing, results: Sequence[CeremonyResult]) -> list[str]:
     """Return the intermediates that these ceremonies certified and did not revoke, and whose key is lost."""
-    revoked = {entry.generation for result in results for crls in result.request.crl_series for entry in crls.revoked}
-    requested = [intermediate for result in results for intermediate in result.request.intermediates]
-    names = [intermediate.name for intermediate in requested if not intermediate.is_external]
-    return [name for name in names if name not in revoked and key_ring.fault(name)]
+    revoked_generations = {
+        entry.generation for result in results for crls in result.request.crl_series for entry in crls.revoked
+    }
+    requested_intermediates = [intermediate for result in results for intermediate in result.request.intermediates]
+    names = [intermediate.name for intermediate in requested_intermediates if not intermediate.is_external]
+    return [name for name in names if name not in revoked_generations and key_ring.fault(name)]
 
 
 def successors_command(store: Store, names: Sequence[str]) -> str:
@@ -111,8 +113,8 @@ def set_keys_aside(store: Store, request: Request) -> None:
         folder = store.authority_file(intermediate.name, "request.pem").parent
         is_prepared = (folder / "request.pem").exists() and not (folder / "cert.pem").exists()
         if is_prepared and not intermediate_keys.has_requested_key(store, intermediate):
-            free = (folder.with_name(f"{folder.name}.unused-{number}") for number in range(1, 1000))
-            folder.rename(next(place for place in free if not place.exists()))
+            free_folders = (folder.with_name(f"{folder.name}.unused-{number}") for number in range(1, 1000))
+            folder.rename(next(place for place in free_folders if not place.exists()))
 
 
 def _newest_first(parsed: ParsedResponse, last: str) -> Iterator[CeremonyResult]:

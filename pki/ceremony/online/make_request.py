@@ -144,9 +144,11 @@ class RequestPreparation:
         """Return the request for all requirements and options."""
         config, names = self.project.inventory, self._new_generations(options, requirements)
         roots = tuple(self._root_to_create(name) for name in names if name.is_root)
-        present = self.project.authorities.issuing("root")
-        can_sign = present is not None and present.not_after > self.project.now
-        issuer = roots[0].name if roots else (present.name if present else "")  # a new root signs in the same ceremony
+        present_root = self.project.authorities.issuing("root")
+        can_sign = present_root is not None and present_root.not_after > self.project.now
+        issuer = (
+            roots[0].name if roots else (present_root.name if present_root else "")
+        )  # a new root signs in the same ceremony
         intermediates = tuple(self._intermediate_to_sign(name, issuer, roots) for name in names if not name.is_root)
         events = self.project.ledger.events(last=1)
         return Request(
@@ -166,9 +168,9 @@ class RequestPreparation:
             roots=roots,
             intermediates=intermediates,
             cross_certificates=tuple(
-                self._cross_certificate_to_sign(root, present) for root in roots if present and can_sign
+                self._cross_certificate_to_sign(root, present_root) for root in roots if present_root and can_sign
             ),
-            crl_series=tuple(CrlSchedule(self.project).plan(roots, present, options.revoke, options.destroy)),
+            crl_series=tuple(CrlSchedule(self.project).plan(roots, present_root, options.revoke, options.destroy)),
             destroy=options.destroy,
         )
 
@@ -179,14 +181,14 @@ class RequestPreparation:
         lifetime, external = config.authorities.lifetime(authority), config.authorities.externals.get(authority)
         start, end = certificate_signing.validity_dates(self.project.now, lifetime, None)
         new_roots = {requested.name: (requested.not_before, requested.not_after) for requested in requested_roots}
-        first, last = new_roots.get(root) or _dates(self.project.authorities.existing(root).certificate)
+        issuer_start, issuer_expiry = new_roots.get(root) or _dates(self.project.authorities.existing(root).certificate)
         cn = common_name(config.organisation, name, sandbox=config.sandbox)
         return RequestedIntermediate(
             name=name,
             issuer=root,
             common_name=cn,
-            not_before=max(start, first),
-            not_after=min(end, last),
+            not_before=max(start, issuer_start),
+            not_after=min(end, issuer_expiry),
             domains=external.domains if external else config.domains,
             addresses=() if external else permitted_addresses(config),
             request=self._external_request(external)
@@ -208,10 +210,12 @@ class RequestPreparation:
             for series in request.crl_series
             for entry in self.project.ledger_view.ledger.revoked_entries(series.root, expiring_after=self.project.now)
         }
-        listed = [entry for series in request.crl_series for entry in series.revoked]
+        revoked_entries = [entry for series in request.crl_series for entry in series.revoked]
         return RequestOptions(
             generations=tuple(name for name in self._authorities() if REQUESTED.format(name) in request.because),
-            revoke=tuple((entry.generation, entry.reason) for entry in listed if entry.serial not in already_revoked),
+            revoke=tuple(
+                (entry.generation, entry.reason) for entry in revoked_entries if entry.serial not in already_revoked
+            ),
             destroy=request.destroy,
             crls=REQUESTED_CRLS in request.because,
         )
@@ -273,13 +277,13 @@ class RequestPreparation:
             for name in self.project.store.generations("root")
             if (root := self.project.authorities.generation(name))
         ]
-        live = [root for root in roots if self.project.authorities.is_live(root)]
-        if len(live) > 1:
-            end = live[0].not_after
+        live_roots = [root for root in roots if self.project.authorities.is_live(root)]
+        if len(live_roots) > 1:
+            end = live_roots[0].not_after
             raise PkiError(
-                f"{live[0].name} certifies {live[-1].name} until {end:%Y-%m-%d}: clients that trust only {live[0].name} "
+                f"{live_roots[0].name} certifies {live_roots[-1].name} until {end:%Y-%m-%d}: clients that trust only {live_roots[0].name} "
                 "would find no chain to a third root",
-                f"wait until then; if {live[-1].name} is exposed, start a new project: docs/how-to/ceremony.md",
+                f"wait until then; if {live_roots[-1].name} is exposed, start a new project: docs/how-to/ceremony.md",
             )
 
     def _check_destruction(self, name: str, *, creates_root: bool) -> None:
@@ -305,10 +309,10 @@ class RequestPreparation:
         requested_authorities = [*options.generations]
         if "root" in requested_authorities:
             requested_authorities += INTERMEDIATES
-        revoked = {name for name, _ in options.revoke}
+        revoked_names = {name for name, _ in options.revoke}
         for authority in INTERMEDIATES:
             issuing = self.project.authorities.issuing(authority)
-            if issuing and issuing.name in revoked:
+            if issuing and issuing.name in revoked_names:
                 requested_authorities.append(authority)
         names += [needs.next_generation(self.project.authorities, authority) for authority in requested_authorities]
         return list(dict.fromkeys(names))

@@ -106,8 +106,8 @@ def find_requirements(hierarchy: Hierarchy) -> list[Requirement]:
 
 def _companions(hierarchy: Hierarchy, requirements: list[Requirement]) -> list[Requirement]:
     """Return the intermediates that will be required within COMPANION_PERIOD, so that no second ceremony is needed soon."""
-    requested = {requirement.authority for requirement in requirements}
-    candidates = (hierarchy.issuing(authority) for authority in INTERMEDIATES if authority not in requested)
+    requested_authorities = {requirement.authority for requirement in requirements}
+    candidates = (hierarchy.issuing(authority) for authority in INTERMEDIATES if authority not in requested_authorities)
     return [
         Requirement(
             next_generation(hierarchy, companion.authority),
@@ -160,21 +160,24 @@ def series_end(hierarchy: Hierarchy, root: str) -> datetime | None:
 
 def _intermediate_requirements(hierarchy: Hierarchy, authority: str) -> Iterator[Requirement]:
     """Yield the next intermediate when the present one is missing, ends its signing period, or permits too little."""
-    present, following = hierarchy.issuing(authority), next_generation(hierarchy, authority)
-    if present is None:
+    issuer, next_name = hierarchy.issuing(authority), next_generation(hierarchy, authority)
+    if issuer is None:
         names = hierarchy.generations(authority)
         yield Requirement(
-            following, f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet", hierarchy.now
+            next_name, f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet", hierarchy.now
         )
         return
-    latest = full_lifetime_end(hierarchy, present)
-    if signing_period_end(hierarchy, present) <= hierarchy.now:
+    latest = full_lifetime_end(hierarchy, issuer)
+    if signing_period_end(hierarchy, issuer) <= hierarchy.now:
         yield Requirement(
-            following, f"{present.name} can issue certificates of full lifetime until {latest:%Y-%m-%d}", latest
+            next_name, f"{issuer.name} can issue certificates of full lifetime until {latest:%Y-%m-%d}", latest
         )
-    elif forbidden := _not_permitted(hierarchy, present):
+    elif forbidden_names := _not_permitted(hierarchy, issuer):
         yield Requirement(
-            following, f"{present.name} does not permit {', '.join(forbidden)}", hierarchy.now, is_for_new_names=True
+            next_name,
+            f"{issuer.name} does not permit {', '.join(forbidden_names)}",
+            hierarchy.now,
+            is_for_new_names=True,
         )
 
 
@@ -186,15 +189,15 @@ def _external_requirements(hierarchy: Hierarchy) -> Iterator[Requirement]:
     for authority, rule in hierarchy.inventory.authorities.externals.items():
         if not hierarchy.has_new_request(authority):
             continue
-        present, following = hierarchy.issuing(authority), next_generation(hierarchy, authority)
-        if present is not None and signing_period_end(hierarchy, present) <= hierarchy.now:
-            yield Requirement(following, f"{present.name} expires on {present.not_after:%Y-%m-%d}", present.not_after)
+        issuer, next_name = hierarchy.issuing(authority), next_generation(hierarchy, authority)
+        if issuer is not None and signing_period_end(hierarchy, issuer) <= hierarchy.now:
+            yield Requirement(next_name, f"{issuer.name} expires on {issuer.not_after:%Y-%m-%d}", issuer.not_after)
             continue
         names = hierarchy.generations(authority)
         why = f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet"
-        if present is not None:
+        if issuer is not None:
             why = f"{rule.external} has a new key"
-        yield Requirement(following, why, hierarchy.now, is_for_new_names=True)
+        yield Requirement(next_name, why, hierarchy.now, is_for_new_names=True)
 
 
 def _not_permitted(hierarchy: Hierarchy, generation: Ca) -> list[str]:

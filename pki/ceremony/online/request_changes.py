@@ -32,8 +32,8 @@ def changed_settings(inventory: Inventory, authorities: Authorities, request: Re
         if was != now
     ]
     permitted = tuple(config.domains), tuple(permitted_addresses(config))
-    own = [intermediate for intermediate in request.intermediates if not intermediate.is_external]
-    if any((intermediate.domains, intermediate.addresses) != permitted for intermediate in own):
+    own_intermediates = [intermediate for intermediate in request.intermediates if not intermediate.is_external]
+    if any((intermediate.domains, intermediate.addresses) != permitted for intermediate in own_intermediates):
         reasons.append(Why.REQUEST_PERMITTED())
     keys = [
         *_roots(inventory, request),
@@ -63,8 +63,10 @@ def _intermediates(inventory: Inventory, authorities: Authorities, request: Requ
             continue  # `_externals` reports it
         lifetime = inventory.authorities.lifetime(intermediate.authority)
         start, end = certificate_signing.validity_dates(request.prepared, lifetime, None)
-        first, last = _issuer_lifetime(authorities, request, intermediate)
-        if not _agree((intermediate.not_before, intermediate.not_after), (max(start, first), min(end, last))):
+        issuer_start, issuer_expiry = _issuer_lifetime(authorities, request, intermediate)
+        if not _agree(
+            (intermediate.not_before, intermediate.not_after), (max(start, issuer_start), min(end, issuer_expiry))
+        ):
             yield f"{intermediate.authority}.lifetime"
 
 
@@ -117,11 +119,11 @@ def _crl_series(inventory: Inventory, authorities: Authorities, request: Request
 
 def _ends_too_early(inventory: Inventory, authorities: Authorities, request: Request, series: RequestedSeries) -> bool:
     """Return whether the CRLs of the signing root end before the configured period; a longer series is no change."""
-    rule, present = inventory.authorities.root.crl, authorities.issuing("root")
-    if present is None or present.name != series.root or series.root in request.destroy:
+    rule, root = inventory.authorities.root.crl, authorities.issuing("root")
+    if root is None or root.name != series.root or series.root in request.destroy:
         return False
-    goal = min(request.prepared + rule.presigned * (rule.lifetime - PRESIGNED_CRL_OVERLAP), present.not_after)
-    return series.presigned_crls[-1].next_update + ROUNDING < goal
+    covered_until = min(request.prepared + rule.presigned * (rule.lifetime - PRESIGNED_CRL_OVERLAP), root.not_after)
+    return series.presigned_crls[-1].next_update + ROUNDING < covered_until
 
 
 def _agree(dates: tuple[datetime, ...], others: tuple[datetime, ...]) -> bool:

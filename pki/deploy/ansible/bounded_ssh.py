@@ -62,10 +62,10 @@ class Relay:
 
     def _step(self) -> str:
         """Wait for any stream and serve it; return which limit was reached, or ""."""
-        remaining = min(self._deadline, self._ends) - time.monotonic()
+        seconds_left = min(self._deadline, self._ends) - time.monotonic()
         streams = self._readers - ({0} if self._input else set())
-        ready, writable, _ = select.select(streams, [self._to] if self._input else [], [], max(0.0, remaining))
-        if remaining <= 0:
+        ready, writable, _ = select.select(streams, [self._to] if self._input else [], [], max(0.0, seconds_left))
+        if seconds_left <= 0:
             is_over = time.monotonic() >= self._ends
             return (
                 f"took longer than {self._whole:g} s in all" if is_over else f"sent no answer for {self._progress:g} s"
@@ -108,11 +108,11 @@ class Relay:
         *lines, self._output = (self._output + data).split(b"\n")
         if not data and self._output:
             lines, self._output = [self._output], b""
-        accepted = [line for line in lines[: self._lines - self._count] if len(line) < self._line]
+        accepted_lines = [line for line in lines[: self._lines - self._count] if len(line) < self._line]
         self._count, self._bytes = self._count + len(lines), self._bytes + len(data)
-        if accepted:
+        if accepted_lines:
             self._extend_deadline()
-            _write(b"".join(line + b"\n" for line in accepted))
+            _write(b"".join(line + b"\n" for line in accepted_lines))
         if any(len(line) >= self._line for line in (*lines, self._output)):
             return f"sent a line of more than {self._line} bytes"
         if self._count > self._lines:

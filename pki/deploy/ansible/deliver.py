@@ -49,8 +49,8 @@ class ActionModule(ActionBase):
 
     def _is_unknown(self, answer: dict[str, Any]) -> bool:
         """Return whether an installed CRL may not be replaced by ours: revocation never goes back."""
-        replaceable = self._task.args["crls"].get(answer["path"])
-        return replaceable is not None and answer["sha256"] not in replaceable
+        replaceable_digests = self._task.args["crls"].get(answer["path"])
+        return replaceable_digests is not None and answer["sha256"] not in replaceable_digests
 
     def _check_services(self, result: dict[str, Any]) -> dict[str, Any]:
         """Verify the services of a host that holds its release already."""
@@ -149,9 +149,9 @@ class ActionModule(ActionBase):
 
 def _shortened(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the answers for the events: those about files, and a limited number of others."""
-    others = [answer for answer in answers if "is" not in answer]
+    other_answers = [answer for answer in answers if "is" not in answer]
     return (
         [answer for answer in answers if "is" in answer]
-        + others[: MOST_TEXTS // 2]
-        + others[MOST_TEXTS // 2 :][-MOST_TEXTS // 2 :]
+        + other_answers[: MOST_TEXTS // 2]
+        + other_answers[MOST_TEXTS // 2 :][-MOST_TEXTS // 2 :]
     )

@@ -181,8 +181,8 @@ def _record_result(
         outcome = _outcome(host_payload, result)
     except PkiError as error:
         return {"error": _record_failure(delivery, error, now)}
-    done = delivery.record_outcome(host_payload.change, outcome, now)
-    return {"done": done, "has_more": outcome.receipt.files != host_payload.change.files}
+    host_outcome = delivery.record_outcome(host_payload.change, outcome, now)
+    return {"done": host_outcome, "has_more": outcome.receipt.files != host_payload.change.files}
 
 
 def _record_failure(delivery: Delivery, error: PkiError, now: datetime) -> PkiError:
@@ -206,10 +206,10 @@ def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcom
     if fault := _fault(transport, change.destination.endpoints, result):
         raise fault
     states = file_states(transport.host, change.rows, [answer for answer in answers if "is" in answer])
-    changed = change.note_states(states)
-    if changed and all(answer.get("state") != host_output.ChangeState.KEPT for answer in answers):
+    changed_states = change.note_states(states)
+    if changed_states and all(answer.get("state") != host_output.ChangeState.KEPT for answer in answers):
         raise PkiError("was only checked, nothing was delivered", "run the playbook without --check")
-    outcome = change.outcome(host_payload.contents, changed, verifications)
+    outcome = change.outcome(host_payload.contents, changed_states, verifications)
     outcome = replace(outcome, writable=writable_folders(answers))
     return outcome.listing_also(surplus_files(transport.host, answers)) if change.needs_surplus_list else outcome
 

@@ -199,13 +199,13 @@ def plan_rounds(payloads: Sequence[HostPayload]) -> list[list[HostPayload]]:
     group_sizes = Counter(payload.group for payload in payloads if payload.group)
     rounds: list[list[HostPayload]] = [[] for _ in range(max(group_sizes.values(), default=1))]
     round_size = -(-len(payloads) // len(rounds))  # rounded up
-    used = set[tuple[int, str]]()
+    used_groups = set[tuple[int, str]]()
     for payload in sorted(payloads, key=lambda payload: not payload.group):  # hosts without a group fill the gaps
-        free = (number for number in range(len(rounds)) if (number, payload.group) not in used)
-        number = min(free, key=lambda number: len(rounds[number]) >= round_size)  # the first that is not full
+        free_rounds = (number for number in range(len(rounds)) if (number, payload.group) not in used_groups)
+        number = min(free_rounds, key=lambda number: len(rounds[number]) >= round_size)  # the first that is not full
         rounds[number].append(payload)
         if payload.group:
-            used.add((number, payload.group))
+            used_groups.add((number, payload.group))
     position = {payload.host: number for number, payload in enumerate(payloads)}
     return [sorted(hosts, key=lambda payload: position[payload.host]) for hosts in rounds]
 

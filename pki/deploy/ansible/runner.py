@@ -108,9 +108,9 @@ def host_results(events: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for event in events:
         data = event.get("event_data")
         if event.get("event") in FINDINGS and isinstance(data, dict) and data.get("task_action") == ACTION:
-            failed = {"failed": True} if event["event"] == "runner_on_failed" else {}
+            failure_key = {"failed": True} if event["event"] == "runner_on_failed" else {}
             result = data.get("res")
-            by_host[str(data.get("host"))] = {**(result if isinstance(result, dict) else {}), **failed}
+            by_host[str(data.get("host"))] = {**(result if isinstance(result, dict) else {}), **failure_key}
     return by_host
 
 

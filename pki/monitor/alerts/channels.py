@@ -106,20 +106,20 @@ class Sender:
             # No later run reports an event that is over, so its finding is kept until it can be sent.
             owed = tuple(finding for finding in findings if finding.is_over or finding in channel.owed)
             since = channel.failing_since or instant(self._now)
-            failing = Channel(channel.history, owed, since, error.message, error.hint)
-            return failing, SentMessage(name, mail_text.subject, error)
+            failing_channel = Channel(channel.history, owed, since, error.message, error.hint)
+            return failing_channel, SentMessage(name, mail_text.subject, error)
         if refusal:
             since = channel.failing_since or instant(self._now)
-            failing = Channel(decision.new_history, (), since, refusal.message, refusal.hint)
-            return failing, SentMessage(name, mail_text.subject, refusal)
+            failing_channel = Channel(decision.new_history, (), since, refusal.message, refusal.hint)
+            return failing_channel, SentMessage(name, mail_text.subject, refusal)
         return Channel(decision.new_history), SentMessage(name, mail_text.subject)
 
     def _mail_text(self, decision: AlertDecision, findings: Sequence[Finding], channel: Channel) -> Any:
         from pki.monitor.alerts import mail_text as mail_texts  # noqa: PLC0415 - needs Jinja2, slow to import
 
-        late = ""
+        delay_text = ""
         if channel.failing_since:
-            late = f"Earlier messages could not be sent since {channel.failing_since[:10]}: {channel.message}"
+            delay_text = f"Earlier messages could not be sent since {channel.failing_since[:10]}: {channel.message}"
         origin = f"{socket.gethostname()}, in the folder {commands_folder(self._store.home)}"
         facts = mail_texts.MailFacts(
             self._addresses.organisation,
@@ -129,7 +129,7 @@ class Sender:
             self._now,
             self._addresses.is_sandbox,
         )
-        mail = mail_texts.render_mail(decision, findings, facts, late)
+        mail = mail_texts.render_mail(decision, findings, facts, delay_text)
         return replace(mail, **{part: for_commands_folder(getattr(mail, part)) for part in ("text", "html", "brief")})
 
     def _send(self, name: str, mail_text: Any) -> PkiError | None:

@@ -21,7 +21,7 @@ WEEK = timedelta(days=7) - timedelta(hours=4)  # shorter than a week, for the sa
 
 
 @dataclass(frozen=True, slots=True)
-class Notified:
+class NotifiedFinding:
     """The last message about one finding.
 
     `level` is OK once the finding was solved. `reminder` is the smallest of REMINDERS that its deadline had reached, None
@@ -57,7 +57,7 @@ class Notification:
 class ChannelHistory:
     """What was sent through a channel: the last message about each finding (by its key), and the last weekly message."""
 
-    notified: Mapping[str, Notified] = field(default_factory=dict)
+    notified: Mapping[str, NotifiedFinding] = field(default_factory=dict)
     weekly_sent: datetime | None = None
 
 
@@ -84,30 +84,37 @@ def decide(
     that is missing in `findings` counts as solved only if its check was made. Otherwise nothing is known about the
     finding, and its record stays.
     """
-    notifications, notified = list[Notification](), dict[str, Notified]()
-    present = _worst_by_key(findings)
-    for key, finding in present.items():
-        last, reminder = history.notified.get(key), _reminder(finding, now)
-        if cause := _cause(last, finding, reminder, now):
+    notifications, notified_by_key = list[Notification](), dict[str, NotifiedFinding]()
+    findings_by_key = _worst_by_key(findings)
+    for key, finding in findings_by_key.items():
+        last_notified, reminder = history.notified.get(key), _reminder(finding, now)
+        if cause := _cause(last_notified, finding, reminder, now):
             notifications.append(Notification(cause, finding))
-            notified[key] = _sent(finding, reminder, last, now)
-        elif last:
-            notified[key] = _unchanged(last, finding, reminder, now)
+            notified_by_key[key] = _sent(finding, reminder, last_notified, now)
+        elif last_notified:
+            notified_by_key[key] = _unchanged(last_notified, finding, reminder, now)
     worst_first = sorted(history.notified.items(), key=lambda item: -item[1].level)
-    for key, last in worst_first:
-        if key in present:
+    for key, last_notified in worst_first:
+        if key in findings_by_key:
             continue
-        is_unsolved = bool(last.level)
+        is_unsolved = bool(last_notified.level)
         if is_unsolved and is_checked(key):
             notifications.append(
-                Notification(Cause.SOLVED, Finding(last.subject, Level.OK, last.message, since=last.since))
+                Notification(
+                    Cause.SOLVED,
+                    Finding(last_notified.subject, Level.OK, last_notified.message, since=last_notified.since),
+                )
             )
-            notified[key] = replace(last, level=Level.OK, at=now)
-        elif is_unsolved or _within(last.at, now, PAUSE):  # a finding that comes back within PAUSE is not sent again
-            notified[key] = last
+            notified_by_key[key] = replace(last_notified, level=Level.OK, at=now)
+        elif is_unsolved or _within(
+            last_notified.at, now, PAUSE
+        ):  # a finding that comes back within PAUSE is not sent again
+            notified_by_key[key] = last_notified
     is_weekly = not _within(history.weekly_sent, now, WEEK)
-    ordered = tuple(sorted(notifications, key=lambda item: -item.finding.level))
-    return AlertDecision(ordered, is_weekly, ChannelHistory(notified, now if is_weekly else history.weekly_sent))
+    ordered_notifications = tuple(sorted(notifications, key=lambda item: -item.finding.level))
+    return AlertDecision(
+        ordered_notifications, is_weekly, ChannelHistory(notified_by_key, now if is_weekly else history.weekly_sent)
+    )
 
 
 def _worst_by_key(findings: Iterable[Finding]) -> dict[str, Finding]:
@@ -127,36 +134,42 @@ def _reminder(finding: Finding, now: datetime) -> int | None:
     return min((days for days in REMINDERS if days_left <= days), default=None)
 
 
-def _cause(last: Notified | None, finding: Finding, reminder: int | None, now: datetime) -> Cause | None:
-    """Return why a finding is sent now; None if it is not sent. `last` is the last message about the finding."""
-    if last is None:
+def _cause(
+    last_notified: NotifiedFinding | None, finding: Finding, reminder: int | None, now: datetime
+) -> Cause | None:
+    """Return why a finding is sent now; None if it is not sent. `last_notified` is the last message about the finding."""
+    if last_notified is None:
         return Cause.NEW
-    if last.level is Level.OK:
-        return None if _within(last.at, now, PAUSE) else Cause.NEW
-    if finding.level > last.level:
+    if last_notified.level is Level.OK:
+        return None if _within(last_notified.at, now, PAUSE) else Cause.NEW
+    if finding.level > last_notified.level:
         return Cause.WORSE
-    is_nearer = reminder is not None and (last.reminder is None or reminder < last.reminder)
+    is_nearer = reminder is not None and (last_notified.reminder is None or reminder < last_notified.reminder)
     return Cause.NEARER if is_nearer else None
 
 
-def _sent(finding: Finding, reminder: int | None, last: Notified | None, now: datetime) -> Notified:
+def _sent(
+    finding: Finding, reminder: int | None, last_notified: NotifiedFinding | None, now: datetime
+) -> NotifiedFinding:
     """Return the record of a finding that is sent now."""
-    was_unsolved = last is not None and bool(last.level)
-    since = last.since if last is not None and was_unsolved else (finding.since or now)
+    was_unsolved = last_notified is not None and bool(last_notified.level)
+    since = last_notified.since if last_notified is not None and was_unsolved else (finding.since or now)
     level = Level.OK if finding.is_over else finding.level  # an event that is over is sent once, and never as solved
-    return Notified(level, now, reminder, since, finding.subject, finding.message)
+    return NotifiedFinding(level, now, reminder, since, finding.subject, finding.message)
 
 
-def _unchanged(last: Notified, finding: Finding, reminder: int | None, now: datetime) -> Notified:
+def _unchanged(
+    last_notified: NotifiedFinding, finding: Finding, reminder: int | None, now: datetime
+) -> NotifiedFinding:
     """Return the record of a finding that is not sent now.
 
     Within PAUSE after a message, the record keeps the level that was sent, so that a finding whose level falls and rises
     again is not sent twice.
     """
-    if last.level is Level.OK:
-        return last
-    level = last.level if _within(last.at, now, PAUSE) else finding.level
-    return replace(last, level=level, reminder=reminder, message=finding.message)
+    if last_notified.level is Level.OK:
+        return last_notified
+    level = last_notified.level if _within(last_notified.at, now, PAUSE) else finding.level
+    return replace(last_notified, level=level, reminder=reminder, message=finding.message)
 
 
 def _within(at: datetime | None, now: datetime, span: timedelta) -> bool:

@@ -10,12 +10,13 @@ from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
+from pki.common.counts import join_names
 from pki.common.durations import in_words
 from pki.common.templating import Pages
 from pki.common.visible import visible_line
 from pki.config.fields import SANDBOX
 from pki.monitor.alerts.decisions import AlertDecision, Cause
-from pki.monitor.check_result import Finding, count_by_level, group_alike, join_names, shared_remedy
+from pki.monitor.check_result import Finding, count_by_level, group_alike, shared_remedy
 
 WIDTH = 76
 SUBJECT_LENGTH = 110  # characters; phones show no more
@@ -37,8 +38,8 @@ WHEN = (
     "doit sends a message when a finding is new, worse, closer to its deadline or solved, and one message every week."
 )
 KEEP = (
-    "Keep this message. If the ledger later has fewer events than this message states, or if the event with that "
-    "number has another hash, somebody changed the ledger or restored an old copy. To compare, type:"
+    "Keep this message. The ledger only grows: it never has fewer events than now, and the event that is the last one "
+    "now keeps its hash. If that is not so later, somebody changed the ledger or restored an old copy. To compare, type:"
 )
 COMPARE = "./run invoke ledger.verify"
 PASSED = "checked in every run"
@@ -94,12 +95,12 @@ def render_mail(decision: AlertDecision, findings: Sequence[Finding], facts: Mai
         key=lambda finding: (-finding.level, finding.key not in kinds),
     )
     items = list(_items(problems, kinds, decision, facts.now))
-    solved = [item.finding for item in decision.notifications if item.cause is Cause.SOLVED]
-    passed = [finding for finding in findings if not finding.level]
+    solved_findings = [item.finding for item in decision.notifications if item.cause is Cause.SOLVED]
+    passed_findings = [finding for finding in findings if not finding.level]
     title = count_by_level(problems) or "all OK"
     return MailText(
-        subject=_subject(decision, problems, solved, facts),
-        text="\n".join(_text(title, _cause(decision), items, solved, passed, facts, late)),
+        subject=_subject(decision, problems, solved_findings, facts),
+        text="\n".join(_text(title, _cause(decision), items, solved_findings, passed_findings, facts, late)),
         html=Pages(Path(__file__).parent).render(
             "mail_text.html",
             {
@@ -110,32 +111,32 @@ def render_mail(decision: AlertDecision, findings: Sequence[Finding], facts: Mai
                 "compare": COMPARE,
                 "items": items[:MAX_SHOWN],
                 "more": sum(item.count for item in items[MAX_SHOWN:]),
-                "solved": solved[:MAX_SHOWN],
-                "more_solved": len(solved) - MAX_SHOWN,
-                "passed": passed,
+                "solved": solved_findings[:MAX_SHOWN],
+                "more_solved": len(solved_findings) - MAX_SHOWN,
+                "passed": passed_findings,
                 "passed_by": PASSED,
                 "facts": facts,
                 "late": late,
                 "colours": COLOURS,
             },
         ),
-        brief="\n".join(_brief(solved, items, decision)),
+        brief="\n".join(_brief(solved_findings, items, decision)),
     )
 
 
 def _subject(decision: AlertDecision, problems: Sequence[Finding], solved: Sequence[Finding], facts: MailFacts) -> str:
     """Return the subject: the worst new finding, else the worst one, else what was solved."""
     new_findings = [item.finding for item in decision.notifications if item.cause in KINDS]
-    first = max([*new_findings, *problems], key=lambda finding: finding.level, default=None)
-    if first is None:
+    first_finding = max([*new_findings, *problems], key=lambda finding: finding.level, default=None)
+    if first_finding is None:
         text = f"{_solved(solved)}; all OK" if solved else "all OK"
     elif new_findings:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        text = f"{first.level.word.upper()} {first.headline}"
+        text = f"{first_finding.level.word.upper()} {first_finding.headline}"
         text = _shorten(text, SUBJECT_LENGTH - len(more)) + more
     else:
         before = f"{_solved(solved)}; " if solved else ""
-        text = f"{before}still {first.level.word.upper()} {first.headline}"
+        text = f"{before}still {first_finding.level.word.upper()} {first_finding.headline}"
     text = text if decision.notifications else f"weekly: {text}"
     prefix = f"{SANDBOX} " if facts.is_sandbox else ""
     return visible_line(_shorten(f"{prefix}[{facts.organisation}] {text}", SUBJECT_LENGTH + len(facts.name) + 15))

@@ -20,7 +20,7 @@ from pki.common.filesystem import give_to_folder_owner
 from pki.common.timestamps import instant, moment
 from pki.config.model import Alerts, Inventory
 from pki.config.secret_sources import Secrets
-from pki.monitor.alerts.decisions import PAUSE, ChannelHistory, Notified
+from pki.monitor.alerts.decisions import PAUSE, ChannelHistory, NotifiedFinding
 from pki.monitor.check_result import Finding, Level
 from pki.project import layout
 
@@ -136,7 +136,7 @@ def _is_resting(path: Path, now: datetime) -> bool:
 
 def _channel(data: Mapping[str, Any]) -> Channel:
     notified = {
-        key: Notified(Level(level), moment(at), reminder, moment(since), subject, message)
+        key: NotifiedFinding(Level(level), moment(at), reminder, moment(since), subject, message)
         for key, (level, at, reminder, since, subject, message) in data["told"].items()
     }
     weekly_sent = moment(data["digest"]) if data["digest"] else None

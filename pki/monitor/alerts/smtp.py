@@ -51,7 +51,7 @@ def put(message: EmailMessage, outbox: Path, now: datetime) -> Path:
         leftover.unlink(missing_ok=True)
     suffixes = ("", *(f"-{number}" for number in range(2, 1000)))  # for several messages in one second
     names = (f"{now:{COMPACT}}{suffix}.eml" for suffix in suffixes)
-    path = next(free for name in names if not (free := outbox / name).exists())
+    path = next(candidate for name in names if not (candidate := outbox / name).exists())
     filesystem.write(path, message.as_bytes())
     other_messages = sorted(message_file for message_file in outbox.glob("*.eml") if message_file != path)
     for surplus in other_messages[: 1 - OUTBOX_SIZE]:
@@ -69,7 +69,7 @@ def send(message: EmailMessage, email: EmailAlert, password: str | None, roots: 
     host, port = address.hostname or "", address.port or (SUBMISSION if email.user else PORTS[address.scheme])
     server = f"{url_host(host)}:{port}"
     try:
-        refused = _deliver(message, email, password, _context(roots), host, port)
+        refused_recipients = _deliver(message, email, password, _context(roots), host, port)
     except ssl.SSLCertVerificationError as error:
         raise PkiError(
             f"{server}: its certificate does not verify: {error.verify_message}",
@@ -92,7 +92,7 @@ def send(message: EmailMessage, email: EmailAlert, password: str | None, roots: 
         raise PkiError(
             f"{server}: cannot be reached: {visible_line(cause)}", "check alerts.email.smtp in pki.yaml"
         ) from None
-    return _refusal(server, refused) if refused else None
+    return _refusal(server, refused_recipients) if refused_recipients else None
 
 
 def _refusal(server: str, refused: Mapping[str, tuple[int, bytes]]) -> PkiError:

@@ -60,10 +60,10 @@ def check_authorities(context: CheckContext) -> Iterator[Finding]:
         yield Finding(ArtifactId("authority", root.name), level, text, remedy, until=expiry)
     signing = [generation for name in AUTHORITIES if (generation := project.authorities.issuing(name))]
     if signing:
-        first = min(signing, key=lambda generation: needs.signing_period_end(project.authorities, generation))
-        until = needs.signing_period_end(project.authorities, first)
+        first_to_expire = min(signing, key=lambda generation: needs.signing_period_end(project.authorities, generation))
+        until = needs.signing_period_end(project.authorities, first_to_expire)
         requested = "no ceremony is requested before" if until > project.now else "a ceremony is requested since"
-        text = f"{', '.join(generation.name for generation in signing)}; {requested} {until:%Y-%m-%d} ({first.name})"
+        text = f"{', '.join(generation.name for generation in signing)}; {requested} {until:%Y-%m-%d} ({first_to_expire.name})"
         yield Finding("authorities", Level.OK, text)
 
 
@@ -101,17 +101,17 @@ def check_keys(context: CheckContext) -> Iterator[Finding]:
     A thorough check decrypts all keys. Any other check decrypts the keys whose files changed since the last time, and
     reports also what the run found when it used a key.
     """
-    project, decrypted = context.project, decrypt_keys(context.project, thorough=context.thorough)
-    exposed = {project.store.shown(path) for path in check_machine.secret_paths(context)}
+    project, decrypted_keys = context.project, decrypt_keys(context.project, thorough=context.thorough)
+    exposed_paths = {project.store.shown(path) for path in check_machine.secret_paths(context)}
     for name, error in {**project.keys.open_faults, **project.signing_keys.faults()}.items():
-        if error.code is ErrorCode.EXPOSED and error.about in exposed:
+        if error.code is ErrorCode.EXPOSED and error.about in exposed_paths:
             continue  # check_permissions reports it
         text = f"cannot be used: {error.message}; nothing can be renewed or revoked with it"
         yield Finding(
             ArtifactId("key", name), Level.CRITICAL, text, error.hint or f"./run invoke ca.change-passphrase {name}"
         )
-    if decrypted and context.thorough:
-        yield Finding("keys", Level.OK, f"{' and '.join(decrypted)} can be decrypted")
+    if decrypted_keys and context.thorough:
+        yield Finding("keys", Level.OK, f"{' and '.join(decrypted_keys)} can be decrypted")
 
 
 def decrypt_keys(project: Project, *, thorough: bool) -> list[str]:
@@ -119,7 +119,7 @@ def decrypt_keys(project: Project, *, thorough: bool) -> list[str]:
 
     Without `thorough`, only the keys whose files changed since they were last decrypted.
     """
-    decrypted = list[str]()
+    decrypted_keys = list[str]()
     for authority in ("server", "client"):
         generation = project.authorities.issuing(authority)
         if generation is None or project.passphrases.is_interactive(generation.name):  # a check asks no questions
@@ -134,8 +134,8 @@ def decrypt_keys(project: Project, *, thorough: bool) -> list[str]:
                     "",
                     by_state=True,
                 )
-                decrypted.append(generation.name)
-    return decrypted
+                decrypted_keys.append(generation.name)
+    return decrypted_keys
 
 
 def _has_changed(store: Store, passphrases: Passphrases, cache: Cache, generation: Generation) -> bool:
@@ -159,14 +159,14 @@ def _key_files(store: Store, passphrases: Passphrases, generation: Generation) -
 
 def check_crls(context: CheckContext) -> Iterator[Finding]:
     """Report generations without a CRL that is valid for long enough: without a valid CRL, servers refuse every client."""
-    expiries, expected = list[datetime](), 0
+    expiries, expected_count = list[datetime](), 0
     for artifact in context.plan.artifacts:
         if artifact.id.kind == "crl":
             name = artifact.id.name
             is_root = GenerationName.parse(name).is_root
             findings = list(_series(context, name) if is_root else _crl(context, artifact, name))
             yield from findings
-            expected += 1
+            expected_count += 1
             expiry = _expiry(context, name)
             if expiry and expiry > context.now:
                 expiries.append(expiry)
@@ -174,7 +174,7 @@ def check_crls(context: CheckContext) -> Iterator[Finding]:
                 text = joined(artifact.reasons()) or "cannot be read"
                 yield Finding(artifact.id, Level.NOTICE, f"{text}; the next run issues it", rerun(artifact.id))
     if expiries:
-        count = f"{len(expiries)} of {expected}" if len(expiries) < expected else str(len(expiries))
+        count = f"{len(expiries)} of {expected_count}" if len(expiries) < expected_count else str(len(expiries))
         yield Finding("crls", Level.OK, f"{count} valid; the next expiry is on {min(expiries):%Y-%m-%d}")
 
 
@@ -191,9 +191,9 @@ def _crl(context: CheckContext, artifact: Artifact, name: str) -> Iterator[Findi
     rule, expiry = context.project.inventory.authorities.crl_rule(name), _expiry(context, name)
     # The next daily run may be up to a day away, so a CRL is late only after two days, or less for a short lifetime.
     grace = min(2 * DAY, (rule.lifetime - rule.refresh) / 2)
-    due = expiry - rule.lifetime + rule.refresh if expiry else None
-    is_due = due is not None and context.now >= due
-    is_late = due is not None and context.now >= due + grace
+    due_date = expiry - rule.lifetime + rule.refresh if expiry else None
+    is_due = due_date is not None and context.now >= due_date
+    is_late = due_date is not None and context.now >= due_date + grace
     is_expired = expiry is not None and expiry <= context.now
     failure = context.run.failure(artifact.id) or (context.failure_of_key(name) if is_due else None)
     if failure is None and not is_late and not is_expired:
@@ -211,10 +211,12 @@ def _crl(context: CheckContext, artifact: Artifact, name: str) -> Iterator[Findi
 def _expiry(context: CheckContext, name: str) -> datetime | None:
     """Return the nextUpdate of the CRL in `build/`; a CRL that the run has checked is not read again."""
     if GenerationName.parse(name).is_root:
-        present = issued_crls.Crls(context.project).due_presigned(name)
-        return None if present is None else present.next_update_utc  # `if present` is False for a CRL without entries
-    if cached := context.project.cache.recalled(ArtifactId("crl", name)):
-        _, not_after = cached[:2]  # of the CRL that was up to date, in seconds since 1970
+        present_crl = issued_crls.Crls(context.project).due_presigned(name)
+        return (
+            None if present_crl is None else present_crl.next_update_utc
+        )  # `if present` is False for a CRL without entries
+    if cached_dates := context.project.cache.checked_in_this_run(ArtifactId("crl", name)):
+        _, not_after = cached_dates[:2]  # of the CRL that was up to date, in seconds since 1970
         return datetime.fromtimestamp(not_after, UTC)
     crl = read_published_crl(context.project.store, name)
     return None if crl is None else crl.next_update_utc
@@ -243,11 +245,11 @@ def _series(context: CheckContext, root: str) -> Iterator[Finding]:
     if early := project.authorities.not_yet_valid(generation):
         yield Finding(subject, Level.CRITICAL, f"none of its pre-signed CRLs is valid now: {early}", SET_CLOCK)
         return
-    present = issued_crls.Crls(project).due_presigned(root)
-    if present is None:
+    present_crl = issued_crls.Crls(project).due_presigned(root)
+    if present_crl is None:
         yield _no_valid_crl(context, root)
         return
-    covered_until = present.next_update_utc
+    covered_until = present_crl.next_update_utc
     assert covered_until is not None  # read_presigned_crl refuses a CRL without nextUpdate
     future_crls = [crl for crl in project.authorities.presigned_crls(root) if crl.this_update > context.now]
     for crl in sorted(future_crls, key=lambda crl: (crl.this_update, crl.next_update)):
@@ -261,11 +263,11 @@ def _series(context: CheckContext, root: str) -> Iterator[Finding]:
                 until=covered_until,
             )
         covered_until = max(covered_until, crl.next_update)
-    if missing := _missing_number(context, root):
+    if missing_number := _missing_number(context, root):
         yield Finding(
             subject,
             _presigned_level(context, covered_until),
-            f"its last pre-signed CRL, {missing}, is not in ca/",
+            f"its last pre-signed CRL, {missing_number}, is not in ca/",
             _restore_remedy(root),
             until=covered_until,
         )
@@ -273,8 +275,8 @@ def _series(context: CheckContext, root: str) -> Iterator[Finding]:
 
 def _no_valid_crl(context: CheckContext, root: str) -> Finding:
     """Return the finding for a root of which no pre-signed CRL is valid now."""
-    last = read_published_crl(context.project.store, root)
-    expiry = last.next_update_utc if last is not None else None
+    last_crl = read_published_crl(context.project.store, root)
+    expiry = last_crl.next_update_utc if last_crl is not None else None
     until = expiry if expiry and expiry > context.now else None
     when = f" from {until:%Y-%m-%d} on, when the CRL that they have expires" if until else ""
     text = f"{issued_crls.Crls(context.project).no_presigned_reason(root)}; every server refuses every client{when}"
@@ -302,8 +304,8 @@ def _missing_number(context: CheckContext, root: str) -> int:
     numbers = [presigned_crl.number for presigned_crl in project.authorities.presigned_crls(root)]
 
     def read() -> int:
-        last = project.ledger.last_crl(root) if project.ledger_view.has_ledger else None
-        return last.number if last and last.number not in numbers else 0
+        last_crl = project.ledger.last_crl(root) if project.ledger_view.has_ledger else None
+        return last_crl.number if last_crl and last_crl.number not in numbers else 0
 
     return project.ledger_view.cached(f"pre-signed CRLs {root}", digest_of(numbers), read)
 

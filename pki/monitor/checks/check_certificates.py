@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 
 from pki.authority import certificates, renewal
-from pki.authority.renewal import Current
 from pki.common import filesystem
 from pki.common.reasons import Why, joined
 from pki.config.identifiers import ArtifactId
@@ -34,12 +33,12 @@ def check_leaves(context: CheckContext) -> Iterator[Finding]:
     next_expiry = valid = 0
     for name, leaf in context.plan.leaves.items():
         artifact = ArtifactId("cert", name)
-        dates = project.cache.recalled(artifact)
+        dates = project.cache.checked_in_this_run(artifact)
         is_renewal_due = dates is not None and dates[1] - leaf.renew_before.total_seconds() <= now
         if dates is None or artifact in not_made or is_renewal_due:
             findings = list(_leaf(context, artifact, leaf))
             yield from findings
-            dates = project.cache.recalled(artifact)
+            dates = project.cache.checked_in_this_run(artifact)
             is_unexplained = not (dates or findings) and (context.thorough or run.covers(artifact))
             if is_unexplained and artifact not in project.revocations.replacement_stopped:
                 yield _uncounted(context, artifact, leaf)
@@ -70,8 +69,8 @@ def _leaf(context: CheckContext, artifact: str, leaf: Leaf) -> Iterator[Finding]
     """Report a leaf whose renewal is blocked, failed or is late, or that has no certificate."""
     project, failure = context.project, context.run.failure(artifact)
     if blocker := certificates.LeafCertificates(project).no_gain_reason(leaf):
-        until = end_of_current(context, leaf)
-        assert until is not None  # blocked_by returns a reason only for a leaf with a certificate
+        until = certificate_expiry(context, leaf)
+        assert until is not None  # no_gain_reason returns a reason only for a leaf with a certificate
         yield Finding(
             artifact, level_by_time_left(until - context.now, WARNING, CRITICAL), blocker, REQUEST_CEREMONY, until=until
         )
@@ -80,13 +79,13 @@ def _leaf(context: CheckContext, artifact: str, leaf: Leaf) -> Iterator[Finding]
     issuer = project.authorities.issuing(leaf.authority)
     key_failure = context.failure_of_key(issuer.name) if issuer else None
     if key_failure and not reasons:  # stale_reasons leaves out a due renewal while its issuer cannot sign
-        current = certificates.LeafCertificates(project).examine(leaf)
-        if isinstance(current, Current):
-            reasons = renewal.postponed_reasons(project.now, project.authorities, project.signing_keys, leaf, current)
+        summary = certificates.LeafCertificates(project).examine(leaf).summary
+        if summary:
+            reasons = renewal.postponed_reasons(project.now, project.authorities, project.signing_keys, leaf, summary)
         failure = key_failure
     if not reasons:
         return
-    until = end_of_current(context, leaf)
+    until = certificate_expiry(context, leaf)
     is_late = until is not None and context.now >= leaf.renewal_start(until) + min(GRACE, leaf.renew_before / 2)
     if failure is None and not is_late:
         is_stopped = artifact in project.revocations.replacement_stopped  # which a notice reports
@@ -106,13 +105,13 @@ def level_when_late(leaf: Leaf, left: timedelta) -> Level:
     return max(Level.WARNING, level_by_time_left(left, leaf.renew_before, min(CRITICAL, leaf.renew_before / 4)))
 
 
-def end_of_current(context: CheckContext, leaf: Leaf) -> datetime | None:
+def certificate_expiry(context: CheckContext, leaf: Leaf) -> datetime | None:
     """Return when the present certificate of a leaf expires, whatever else is wrong with it."""
-    current = certificates.LeafCertificates(context.project).examine(leaf)
-    if isinstance(current, Current):
-        return current.not_after
-    parsed = read_current_certificate(context.project.store, leaf)
-    return parsed.not_valid_after_utc if parsed else None
+    summary = certificates.LeafCertificates(context.project).examine(leaf).summary
+    if summary:
+        return summary.not_after
+    certificate = read_current_certificate(context.project.store, leaf)
+    return certificate.not_valid_after_utc if certificate else None
 
 
 def read_current_certificate(store: Store, leaf: Leaf) -> x509.Certificate | None:

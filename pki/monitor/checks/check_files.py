@@ -48,7 +48,7 @@ def _repairable(context: CheckContext) -> Iterator[Finding]:
         if kind in {"bundle", "page"} and (reasons := artifact.reasons()):
             yield _notice(artifact.id, joined(reasons))
         elif kind == "crl" and (der := filesystem.read(store.crl(name))) is not None:
-            is_signed = crls.Crls(project).signed(name, der, ignore_cache=True) is not None
+            is_signed = crls.Crls(project).read_signed(name, der, ignore_cache=True) is not None
             if not is_signed or filesystem.read(store.crl(name, "pem")) != encode_pem("X509 CRL", der):
                 yield _notice(artifact.id, "is damaged")
         elif kind == "release" and (release_fault := release.damage_text(store.release(name))):

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from pki.common.cache import digest_of
+from pki.common.counts import join_names
 from pki.common.errors import RETRIED
 from pki.common.reasons import Reason, joined
 from pki.common.timestamps import instant, moment
@@ -16,7 +17,7 @@ from pki.deploy.drift import permission_remedy, reasons_from_json
 from pki.deploy.host_payloads import HostPayloads
 from pki.deploy.verification import Verdict, Verification, as_json
 from pki.monitor import pending_bootstraps, waiting_roots
-from pki.monitor.check_result import Finding, Level, join_names, rerun
+from pki.monitor.check_result import Finding, Level, rerun
 from pki.monitor.checks import shared_causes
 from pki.monitor.checks.check_context import CheckContext
 from pki.monitor.forecast import PINNED
@@ -78,8 +79,8 @@ def _count_of_deployed(
 ) -> Iterator[Finding]:
     """Report how many hosts have what pki.yaml declares, and why the others do not have it.
 
-    `reported` maps a host to the subject of the finding that gives the reason. After a run, a host that is not as declared
-    has been reported already, so only a thorough check counts such hosts again.
+    `reported` maps a host to the subject of the finding that gives the reason. After a run, that finding is the only
+    problem; the count is for information. A thorough check also reports the count as a problem.
     """
     hosts, deliveries = context.project.inventory.hosts, context.plan.deliveries
     excluded = [name for name in hosts if name not in deliveries]
@@ -90,15 +91,15 @@ def _count_of_deployed(
         parts.append(f"not deployed yet: {join_names(new_hosts)}")
     if reported:
         reasons = join_names([f"{host} (see {subject})" for host, subject in reported.items()])
-        parts.append(f"not as declared: {reasons}")
+        parts.append(f"{'not as declared' if context.thorough else 'the others are reported'}: {reasons}")
     if excluded:
         parts.append(f"no deployments to {join_names(excluded)}")
     is_all_deployed = not reported and not new_hosts
-    if is_all_deployed and count:
-        yield Finding("hosts", Level.OK, "; ".join(parts))
-    elif not is_all_deployed and context.thorough:
+    if not is_all_deployed and context.thorough:
         remedy = "solve the findings that are named, then: ./run doit" if reported else "./run doit"
         yield Finding("hosts", Level.NOTICE, "; ".join(parts), remedy)
+    elif count:
+        yield Finding("hosts", Level.OK, "; ".join(parts))
 
 
 def _remote_findings(context: CheckContext, state: HostState) -> Iterator[Finding]:

@@ -158,7 +158,7 @@ def _expiry_of_old_certificate(context: CheckContext, result: ProbeResult) -> da
         return None
     if context.now < leaf.renewal_start(result.not_after) + check_certificates.GRACE:
         return None
-    newest = check_certificates.end_of_current(context, leaf)
+    newest = check_certificates.certificate_expiry(context, leaf)
     return result.not_after if newest and newest > result.not_after else None
 
 

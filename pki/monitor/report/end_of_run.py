@@ -68,14 +68,14 @@ class RunMonitor:
         )
         with suppress(PkiError):  # the ledger check reports it
             self._head = check_machine.ledger_head(project.ledger_view)
-        checked = CheckedProject(project, self._plan(), run, self._findings, self._probes, self._head)
+        checked_project = CheckedProject(project, self._plan(), run, self._findings, self._probes, self._head)
         try:
             from pki.monitor.report import metrics_export  # noqa: PLC0415 - loads prometheus_client, which most commands do not need
 
-            self._metrics = metrics_export.collect(checked)
+            self._metrics = metrics_export.collect(checked_project)
         except Exception as error:  # noqa: BLE001 - reported when the metrics are written; the page is still made
             self._metrics_error = error
-        self._page.collect(checked)
+        self._page.collect(checked_project)
 
     def writers(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
         """Return the writers of the reports by name; the reporter calls each of them, whatever failed before."""
@@ -95,8 +95,8 @@ class RunMonitor:
         metrics_export.write(project.inventory, project.store, project.now, self._plan(), self._metrics, report)
 
     def _write_page(self, report: Mapping[str, Any]) -> None:
-        later = [*self._later_failures(LastRun.of(report)), *self._unsent(report)]
-        self._page.write(self._project().store, report, later)
+        later_findings = [*self._later_failures(LastRun.of(report)), *self._unsent(report)]
+        self._page.write(self._project().store, report, later_findings)
 
     def _unsent(self, report: Mapping[str, Any]) -> Iterator[Finding]:
         """Yield a warning for each channel that failed in this run; the earlier check knows since when."""

@@ -49,7 +49,7 @@ def certificates(checked: CheckedProject) -> Samples:
 
 def _dates(store: Store, cache: Cache, leaf: Leaf) -> tuple[float, float] | None:
     """Return notBefore and notAfter of the certificate of a leaf; None if it has none that can be read."""
-    if cached := cache.recalled(leaf.artifact):
+    if cached := cache.checked_in_this_run(leaf.artifact):
         not_before, not_after = cached[:2]
         return not_before, not_after
     certificate = check_certificates.read_current_certificate(store, leaf)
@@ -58,7 +58,7 @@ def _dates(store: Store, cache: Cache, leaf: Leaf) -> tuple[float, float] | None
     return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
-def others(checked: CheckedProject) -> Samples:
+def samples_of_project(checked: CheckedProject) -> Samples:
     """Return all other samples; a metric whose source cannot be read is left out, and a check reports why."""
     samples: Samples = {}
     for collect in COLLECTORS:
@@ -94,7 +94,7 @@ def _authorities(checked: CheckedProject) -> Samples:
     for name in map(GenerationName, project.inventory.authorities.adopted):
         if end := adopted_cas.expiry_of(project.authorities, name):
             ends[name, "adopted"] = end.timestamp()
-    due: dict[Labels, float] = {
+    due_dates: dict[Labels, float] = {
         (need.what,): need.by.timestamp()
         for need in needs.find_requirements(project.authorities)
         if not need.is_for_new_names
@@ -103,7 +103,7 @@ def _authorities(checked: CheckedProject) -> Samples:
         "authority_not_before_timestamp_seconds": begins,
         "authority_not_after_timestamp_seconds": ends,
         "authority_signs_until_timestamp_seconds": signing_period_end,
-        "ceremony_by_timestamp_seconds": due,
+        "ceremony_by_timestamp_seconds": due_dates,
     }
 
 
@@ -129,8 +129,8 @@ def _crls(checked: CheckedProject) -> Samples:
             begins[labels], ends[labels], numbers[labels] = values
         if authority != "root":
             refresh[labels] = project.inventory.authorities.crl_rule(name).refresh.total_seconds()
-        elif last := needs.series_end(project.authorities, name):
-            series_ends[labels] = last.timestamp()
+        elif last_expiry := needs.series_end(project.authorities, name):
+            series_ends[labels] = last_expiry.timestamp()
     return {
         "crl_this_update_timestamp_seconds": begins,
         "crl_next_update_timestamp_seconds": ends,
@@ -142,7 +142,7 @@ def _crls(checked: CheckedProject) -> Samples:
 
 def _crl(store: Store, cache: Cache, name: str) -> tuple[float, float, float] | None:
     """Return thisUpdate, nextUpdate and number of the CRL of an intermediate; None if it cannot be read."""
-    if cached := cache.recalled(ArtifactId("crl", name)):
+    if cached := cache.checked_in_this_run(ArtifactId("crl", name)):
         this_update, next_update, number = cached[:3]
         return this_update, next_update, number
     crl = check_authorities.read_published_crl(store, name)
@@ -153,11 +153,12 @@ def _crl(store: Store, cache: Cache, name: str) -> tuple[float, float, float] | 
 
 def _root_crl(project: Project, root: str) -> tuple[float, float, float] | None:
     """Return the dates and the number of the pre-signed CRL that is due. A CRL without entries counts as False."""
-    present = crls.Crls(project).due_presigned(root)
+    present_crl = crls.Crls(project).due_presigned(root)
     number = next(
-        (presigned.number for presigned in project.authorities.presigned_crls(root) if presigned.crl is present), None
+        (presigned.number for presigned in project.authorities.presigned_crls(root) if presigned.crl is present_crl),
+        None,
     )
-    return None if present is None or number is None else _dated(present, number)
+    return None if present_crl is None or number is None else _dated(present_crl, number)
 
 
 def _dated(crl: x509.CertificateRevocationList, number: int) -> tuple[float, float, float] | None:
@@ -176,7 +177,7 @@ def _deployments(checked: CheckedProject) -> Samples:
     # An unreachable host is also failing. Drift that this run restored (`is_over`) leaves the host well.
     unwell = {host for host, state in states if state not in {"drift", "unreachable"}}
     unwell |= {finding.about.name for finding in findings if finding.about.kind == "drift" and not finding.is_over}
-    failing = [(finding.about.name, finding) for finding in findings if finding.about.kind == "deploy"]
+    failing_hosts = [(finding.about.name, finding) for finding in findings if finding.about.kind == "deploy"]
     return {
         "deployment_state": dict.fromkeys(sorted(states), 1),
         "deployments": {
@@ -187,10 +188,10 @@ def _deployments(checked: CheckedProject) -> Samples:
             },
         },
         "deployment_failing_since_timestamp_seconds": {
-            (host,): (finding.since or checked.project.now).timestamp() for host, finding in failing
+            (host,): (finding.since or checked.project.now).timestamp() for host, finding in failing_hosts
         },
         "deployment_expires_timestamp_seconds": {
-            (host,): finding.until.timestamp() for host, finding in failing if finding.until
+            (host,): finding.until.timestamp() for host, finding in failing_hosts if finding.until
         },
     }
 
@@ -214,21 +215,25 @@ def _host_states(checked: CheckedProject) -> Iterator[tuple[str, str]]:
 
 def _probes(checked: CheckedProject) -> Samples:
     probes = [((probe.host, probe.service, probe.name), probe) for probe in checked.probes]
-    reached = [(labels, probe) for labels, probe in probes if probe.reached]
-    unseen = [((probe.host, probe.service, probe.name), probe) for probe in unseen_services(checked.project.inventory)]
+    reached_probes = [(labels, probe) for labels, probe in probes if probe.reached]
+    unseen_probes = [
+        ((probe.host, probe.service, probe.name), probe) for probe in unseen_services(checked.project.inventory)
+    ]
     return {
         "probe_success": {
             labels: float(probe.is_well) for labels, probe in probes if probe.wrong or not probe.unverifiable
         },
         "probe_unverifiable_info": {
-            (*labels, visible_line(probe.unverifiable)): 1 for labels, probe in (*probes, *unseen) if probe.unverifiable
+            (*labels, visible_line(probe.unverifiable)): 1
+            for labels, probe in (*probes, *unseen_probes)
+            if probe.unverifiable
         },
         "probe_reached": {labels: float(probe.reached) for labels, probe in probes},
         "probe_duration_seconds": {labels: probe.seconds for labels, probe in probes},
         "probe_not_after_timestamp_seconds": {
-            labels: probe.not_after.timestamp() for labels, probe in reached if probe.not_after
+            labels: probe.not_after.timestamp() for labels, probe in reached_probes if probe.not_after
         },
-        "probe_tls_info": {(*labels, probe.version): 1 for labels, probe in reached if probe.version},
+        "probe_tls_info": {(*labels, probe.version): 1 for labels, probe in reached_probes if probe.version},
         "probe_wrong_info": {
             (*labels, probe.fault, visible_line(probe.phrase)): 1 for labels, probe in probes if probe.wrong
         },

@@ -45,7 +45,7 @@ def collect(context: CheckedProject) -> Blocks:
     home = context.project.store.home
     key = digest_of(METRICS, str(home), samples)
     text = cache.cached("metrics certificates", key, [], lambda: render(home, samples))
-    return blocks(text) | blocks(render(home, metrics_collect.others(context)))
+    return blocks(text) | blocks(render(home, metrics_collect.samples_of_project(context)))
 
 
 def write(
@@ -58,8 +58,8 @@ def write(
 ) -> None:
     """Write the collected metrics and those of the run itself. Raises PkiError if one of the two files cannot be written."""
     history = NotificationHistory.load(store.ca, now)
-    more: Samples = {"build_info": {(__version__,): 1}, **_of_run(plan, report), **_of_channels(history)}
-    lines = {**collected, **blocks(render(store.home, more))}
+    samples_of_run: Samples = {"build_info": {(__version__,): 1}, **_of_run(plan, report), **_of_channels(history)}
+    lines = {**collected, **blocks(render(store.home, samples_of_run))}
     if not lines.keys() >= METRICS.keys():  # a metric that this run did not collect keeps its last value
         lines = blocks((filesystem.read(store.report(FILE)) or b"").decode(errors="replace")) | lines
     _write(store, inventory.metrics.textfile, lines)
@@ -133,10 +133,12 @@ def _tasks(plan: Plan, report: Mapping[str, Any]) -> dict[Labels, float]:
 
 def _of_channels(history: NotificationHistory) -> Samples:
     """Return for each alert channel whether sending fails, and since when."""
-    failing = {name: channel.failing_since for name, channel in history.channels.items()}
-    since: dict[Labels, float] = {(name,): datetime.fromisoformat(at).timestamp() for name, at in failing.items() if at}
+    failing_since = {name: channel.failing_since for name, channel in history.channels.items()}
+    since: dict[Labels, float] = {
+        (name,): datetime.fromisoformat(at).timestamp() for name, at in failing_since.items() if at
+    }
     return {
-        "alerts_channel_failing": {(name,): float(bool(at)) for name, at in failing.items()},
+        "alerts_channel_failing": {(name,): float(bool(at)) for name, at in failing_since.items()},
         "alerts_channel_failing_since_timestamp_seconds": since,
     }
 

@@ -40,6 +40,7 @@ class TableRow:
 
     `state` is ok, due, blocked, stopped (replacement stopped), revoked, expired, missing, failing or unknown; `left` is
     the time left as text, `next` what happens next, `by` who does it: doit, you, a ceremony, or doit and then a ceremony.
+    `has_fault` means that `next` names a fault, such as one in a template, with which every run fails.
     """
 
     name: str
@@ -47,6 +48,7 @@ class TableRow:
     left: str
     next: str
     by: str
+    has_fault: bool = False
 
     def cells(self) -> tuple[str, ...]:
         """Return the cells for the terminal; `invoke health` shows the full text of a shortened one."""
@@ -113,41 +115,42 @@ class StatusTable:
             yield TableRow(ArtifactId("authority", name), state, self._left(end), text, self._ceremony())
 
     def _leaf_row(self, leaf: Leaf) -> TableRow:
-        name, current = leaf.artifact, certificates.LeafCertificates(self.project).examine(leaf)
-        if stopped := leaf_files.stopped_reasons(self.project.revocations, name):
-            return TableRow(name, "stopped", "", joined(stopped), "you")
-        if isinstance(current, list):
-            is_missing = current == [Why.NOT_CREATED()]
-            return TableRow(name, "missing" if is_missing else "due", "", joined(current), "doit")
-        left = self._left(current.not_after)
+        name, examination = leaf.artifact, certificates.LeafCertificates(self.project).examine(leaf)
+        summary = examination.summary
+        if reasons_for_stop := leaf_files.stopped_reasons(self.project.revocations, name):
+            return TableRow(name, "stopped", "", joined(reasons_for_stop), "you")
+        if summary is None:
+            is_missing = examination.faults == [Why.NOT_CREATED()]
+            return TableRow(name, "missing" if is_missing else "due", "", joined(examination.faults), "doit")
+        left = self._left(summary.not_after)
         if blocker := certificates.LeafCertificates(self.project).no_gain_reason(leaf):
             return TableRow(name, "blocked", left, str(blocker), "ceremony")
         reasons = certificates.LeafCertificates(self.project).stale_reasons(leaf)
-        due = list[Reason]()
+        postponed = list[Reason]()
         if not reasons:
-            due = renewal.postponed_reasons(
-                self.project.now, self.project.authorities, self.project.signing_keys, leaf, current
+            postponed = renewal.postponed_reasons(
+                self.project.now, self.project.authorities, self.project.signing_keys, leaf, summary
             )
-        if due:  # the renewal waits for a key that cannot be used
+        if postponed:  # the renewal waits for a key that cannot be used
             faults = self.project.signing_keys.cached_faults.items()
             why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
-            text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
+            text = joined([*postponed, *(f"cannot be renewed: {message}" for message in why)])
             return TableRow(name, "due", left, text, "you")
-        text = joined(reasons) or f"renewed from {leaf.renewal_start(current.not_after):%Y-%m-%d} on"
+        text = joined(reasons) or f"renewed from {leaf.renewal_start(summary.not_after):%Y-%m-%d} on"
         text += "; revoked on purpose" if leaf.is_canary else ""
-        row = TableRow(name, self._state(current.not_after, reasons), left, text, "doit")
+        row = TableRow(name, self._state(summary.not_after, reasons), left, text, "doit")
         issuer = self.project.authorities.issuing(leaf.authority)
         return self._with_key_fault(row, issuer.name) if issuer else row
 
     def _host_row(self, delivery: Delivery, deploy: Artifact, release: Artifact) -> TableRow:
         name = deploy.id.name
         reasons = [*release.reasons(), *deploy.reasons()]
-        deployed = receipt.load(self.project.store.receipt(name))
-        if deployed is None:
+        last_receipt = receipt.load(self.project.store.receipt(name))
+        if last_receipt is None:
             return TableRow(deploy.id, "missing", "", joined(reasons), "doit")
         text = (
             joined(reasons)
-            or f"nothing until a file changes; last deployed on {deployed.delivered_at[:10]} {_transport_text(deployed.transport)}"
+            or f"nothing until a file changes; last deployed on {last_receipt.delivered_at[:10]} {_transport_text(last_receipt.transport)}"
         )
         text = "; ".join(
             [
@@ -162,11 +165,13 @@ class StatusTable:
                 *unverified_upstreams.phrases(self.project.inventory, name),
             ]
         )
-        if state := delivery.state(self.project.now) if delivery.records.is_verified else "":
-            text = f"{state}; {text}"
-        left = self._left(timestamps.moment(deployed.first_expiry)) if deployed.first_expiry else ""
+        if delivery_state := delivery.state(self.project.now) if delivery.records.is_verified else "":
+            text = f"{delivery_state}; {text}"
+        left = self._left(timestamps.moment(last_receipt.first_expiry)) if last_receipt.first_expiry else ""
         is_failing = delivery.records.is_verified and delivery.records.contact.failing_since
-        return TableRow(deploy.id, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
+        state = "failing" if is_failing else "due" if reasons else "ok"
+        has_fault = any(reason.code is Why.STATED for reason in reasons)
+        return TableRow(deploy.id, state, left, text, "doit", has_fault)
 
     def _crl_rows(self, artifacts: Iterable[Artifact]) -> Iterator[TableRow]:
         sizes = {
@@ -181,13 +186,15 @@ class StatusTable:
     def _external_rows(self) -> Iterator[TableRow]:
         """Yield a row for each generation of an external authority, and for each that has none yet."""
         authorities = self.project.authorities
-        existing = self.project.store.external_authorities()
+        existing_authorities = self.project.store.external_authorities()
         for name in self.project.inventory.authorities.externals:
-            if name not in existing:
+            if name not in existing_authorities:
                 text = ExternalAuthorities(self.project).next_step(name)
                 waits = "needs a root ceremony" if authorities.has_new_request(name) else text
                 yield TableRow(ArtifactId("authority", name), "missing", "", waits, "you")
-        for generation_name in (generation for name in existing for generation in authorities.generations(name)):
+        for generation_name in (
+            generation for name in existing_authorities for generation in authorities.generations(name)
+        ):
             generation = authorities.existing(generation_name)
             state, text = ExternalAuthorities(self.project).state(generation)
             yield TableRow(
@@ -211,11 +218,11 @@ class StatusTable:
 
     def _requirement_rows(self) -> Iterator[TableRow]:
         """Yield what existing authorities need from a ceremony, and by when."""
-        for need in needs.find_requirements(self.project.authorities):
-            if not self.project.store.generations(need.authority):
+        for requirement in needs.find_requirements(self.project.authorities):
+            if not self.project.store.generations(requirement.authority):
                 continue  # _authority_rows shows that the authority is missing
-            left = self._left(need.by) if need.by > self.project.now else "0"
-            yield TableRow(need.artifact, "due", left, need.why, self._ceremony())
+            left = self._left(requirement.by) if requirement.by > self.project.now else "0"
+            yield TableRow(requirement.artifact, "due", left, requirement.why, self._ceremony())
 
     def _crl_row(self, artifact: Artifact, size: str) -> TableRow:
         generation = artifact.id.name
@@ -248,19 +255,19 @@ class StatusTable:
 
     def _series_row(self, name: str, root: str, end: datetime, reasons: list[Reason]) -> TableRow:
         presigned_crls = [presigned_crl.crl for presigned_crl in self.project.authorities.presigned_crls(root)]
-        later = [
+        later_starts = [
             presigned_crl.last_update_utc
             for presigned_crl in presigned_crls
             if presigned_crl.last_update_utc > self.project.now
         ]
-        last = max((presigned_crl.next_update_utc or end for presigned_crl in presigned_crls), default=end)
+        last_expiry = max((presigned_crl.next_update_utc or end for presigned_crl in presigned_crls), default=end)
         by = self._ceremony()
         signs = "doit signs more" if by == "doit" else "a ceremony must sign more"
-        if later:
-            forecast = f"next pre-signed CRL on {min(later):%Y-%m-%d}; {signs} before {last:%Y-%m-%d}"
+        if later_starts:
+            forecast = f"next pre-signed CRL on {min(later_starts):%Y-%m-%d}; {signs} before {last_expiry:%Y-%m-%d}"
         else:
             forecast = f"this is the last pre-signed CRL; {signs} before {end:%Y-%m-%d}"
-        if later and by == "ceremony":
+        if later_starts and by == "ceremony":
             by = "doit, then a ceremony"
         return TableRow(name, self._state(end, reasons), self._left(end), joined(reasons) or forecast, by)
 
@@ -303,7 +310,8 @@ def _with_failure(row: TableRow, run: LastRun) -> TableRow:
     failure = run.failure(row.name)
     if failure is None or row.state == "ok" or row.by != "doit" or failure.code in RETRIED:
         return row
-    return replace(row, state="failing", next=f"{row.next}; the last run failed: {failure.message}", by="you")
+    reasons = "" if row.has_fault else f"{row.next}; "  # else the fault would be named twice
+    return replace(row, state="failing", next=f"{reasons}the last run failed: {failure.message}", by="you")
 
 
 def _guarded(name: str, rows: Callable[[], TableRow | Iterable[TableRow]]) -> list[TableRow]:

@@ -114,20 +114,22 @@ def crls(checked: CheckedProject) -> Iterator[CrlRow]:
         if artifact.id.kind != "crl":
             continue
         name = artifact.id.name
-        published = check_authorities.read_published_crl(project.store, name)
-        if published is None or published.next_update_utc is None:
+        published_crl = check_authorities.read_published_crl(project.store, name)
+        if published_crl is None or published_crl.next_update_utc is None:
             continue
         presigned_crls = project.authorities.presigned_crls(name) if GenerationName.parse(name).is_root else []
-        later = [
-            presigned.crl for presigned in presigned_crls if presigned.crl.last_update_utc > published.last_update_utc
+        later_crls = [
+            presigned.crl
+            for presigned in presigned_crls
+            if presigned.crl.last_update_utc > published_crl.last_update_utc
         ]
         yield CrlRow(
             name=name,
-            number=crl_number(published),
-            start=published.last_update_utc.date(),
-            end=published.next_update_utc.date(),
-            entries=len(published),
-            later=tuple(_days(crl) for crl in later),
+            number=crl_number(published_crl),
+            start=published_crl.last_update_utc.date(),
+            end=published_crl.next_update_utc.date(),
+            entries=len(published_crl),
+            later=tuple(_days(crl) for crl in later_crls),
             level=level.get(artifact.id, Level.OK),
         )
 

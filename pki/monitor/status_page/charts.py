@@ -114,11 +114,11 @@ def _month(day: date, step: int) -> str:
 
 def axis_of(certificates: Iterable[CertificateRow], today: date) -> Axis:
     """Return the axis for the certificates: from the first start (at most 400 days ago) to the last expiry."""
-    dated = [
+    dated_events = [
         (certificate.start, certificate.end) for certificate in certificates if certificate.start and certificate.end
     ]
-    start = min((start for start, _ in dated), default=today)
-    end = max((end for _, end in dated), default=today)
+    start = min((start for start, _ in dated_events), default=today)
+    end = max((end for _, end in dated_events), default=today)
     return Axis(max(start, today - timedelta(days=400)), max(end, today + timedelta(days=7)), today)
 
 
@@ -198,18 +198,18 @@ def generations_chart(facts: PageData) -> GenerationsChart:
     """Return the chart of existing and planned generations."""
     until = facts.ahead.until
     axis = Axis(facts.today - (until - facts.today) / 12, until, facts.today)
-    existing = [
+    generations = [
         (row.name, row.start, row.end, "")
         for row in facts.authorities
         if GenerationName.parse(row.name).number  # not an adopted CA
     ]
     planned = [(row.name, row.start, row.end or date.max, "planned") for row in facts.ahead.generations]
     rows = []
-    externals = {GenerationName.parse(name).authority for name, *_ in (*existing, *planned)} - {*AUTHORITIES}
+    externals = {GenerationName.parse(name).authority for name, *_ in (*generations, *planned)} - {*AUTHORITIES}
     for authority in (*AUTHORITIES, *sorted(externals)):
         shown = [
             (name, start, end, kind)
-            for name, start, end, kind in (*existing, *planned)
+            for name, start, end, kind in (*generations, *planned)
             if GenerationName.parse(name).authority == authority and end > axis.start
         ]
         bars = [

@@ -102,8 +102,8 @@ def _record(records: HostRecords) -> list[Any]:
     receipt = records.receipt
     contacted, since = (records.contact.checked_at, records.contact.failing_since) if records.is_verified else ("", "")
     verification = (receipt.verification or {}) if receipt else {}
-    verified = sum(service.is_verified for service in verification.values())
-    return [receipt.delivered_at[:10] if receipt else "", contacted[:10], since[:10], verified, len(verification)]
+    verified_count = sum(service.is_verified for service in verification.values())
+    return [receipt.delivered_at[:10] if receipt else "", contacted[:10], since[:10], verified_count, len(verification)]
 
 
 def _states(findings: Sequence[Finding]) -> Mapping[str, dict[str, Level]]:

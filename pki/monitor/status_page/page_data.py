@@ -100,14 +100,14 @@ def gather(checked: CheckedProject) -> PageData:
 def _certificates(checked: CheckedProject) -> Iterator[tuple[CertificateRow, str]]:
     """Yield every leaf, with the generation that issued its certificate."""
     project, today, level = checked.project, checked.project.now.date(), worst_by_subject(checked.findings)
-    stopped = dict.fromkeys(_stopped(project.revocations), "revoked, replacement stopped")
+    states_of_stopped = dict.fromkeys(_stopped(project.revocations), "revoked, replacement stopped")
     issuers = {
         name: generation.name if (generation := project.authorities.issuing(name)) else ""
         for name in ("server", "client")
     }
     for name, leaf in checked.plan.leaves.items():
         artifact = ArtifactId("cert", name)
-        dates = project.cache.recalled(artifact)
+        dates = project.cache.checked_in_this_run(artifact)
         issuer, start, end = issuers[leaf.authority], None, None
         if dates:
             start, end = (datetime.fromtimestamp(at, UTC) for at in dates[:2])
@@ -126,7 +126,7 @@ def _certificates(checked: CheckedProject) -> Iterator[tuple[CertificateRow, str
                 start=start.date() if start else None,
                 end=end.date() if end else None,
                 renewal=renewal,
-                state=stopped.get(artifact) or _state(project.now, leaf, end, renewal_state),
+                state=states_of_stopped.get(artifact) or _state(project.now, leaf, end, renewal_state),
                 level=level.get(artifact, Level.OK),
             ),
             issuer if end else "",

@@ -11,11 +11,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pki.common.counts import join_names
 from pki.common.remedies import for_commands_folder
 from pki.common.templating import Pages
 from pki.common.visible import visible_line
 from pki.config.identifiers import GenerationName
-from pki.monitor.check_result import Finding, Level, count_by_level, group_alike, join_names, shared_remedy
+from pki.monitor.check_result import Finding, Level, count_by_level, group_alike, shared_remedy
 from pki.monitor.probes import ProbeResult
 from pki.monitor.status_page import charts
 from pki.monitor.status_page.authorities_section import AuthorityRow
@@ -142,13 +143,13 @@ def _item(group: Sequence[Finding], today: date) -> Problem:
 
 def pieces(remedy: str) -> Iterable[tuple[str, bool]]:
     """Split a remedy into commands to type and the text around them."""
-    done = 0
+    end_of_last = 0
     for command in TYPED.finditer(remedy):
-        if text := remedy[done : command.start()].strip(" ,;"):
+        if text := remedy[end_of_last : command.start()].strip(" ,;"):
             yield text, False
         yield command[0], True
-        done = command.end()
-    if rest := remedy[done:].strip(" ,;"):
+        end_of_last = command.end()
+    if rest := remedy[end_of_last:].strip(" ,;"):
         yield rest, False
 
 
@@ -169,13 +170,13 @@ def _tiles(facts: PageData) -> Iterable[tuple[str, str, str]]:
     certificates, today = facts.certificates, facts.today
     ends = [row.end for row in certificates if row.end]
     yield "certificates", str(len(certificates)), f"first expires {min(ends)}" if ends else "none yet"
-    due = sum(1 for row in certificates if row.renewal and row.renewal <= today)
+    due_count = sum(1 for row in certificates if row.renewal and row.renewal <= today)
     renewals = [row.renewal for row in certificates if row.renewal and row.renewal > today]
-    first = min(renewals, default=None)
-    if due:
-        yield "next renewal", "now", f"{due} due"
-    elif first:
-        yield "next renewal", in_days(first, today), f"{renewals.count(first)} on that day"
+    first_renewal = min(renewals, default=None)
+    if due_count:
+        yield "next renewal", "now", f"{due_count} due"
+    elif first_renewal:
+        yield "next renewal", in_days(first_renewal, today), f"{renewals.count(first_renewal)} on that day"
     with_problems = sum(1 for row in facts.hosts if row.level and row.state)
     not_deployed = sum(1 for row in facts.hosts if not row.level and row.state)
     detail = f"{not_deployed} not deployed" if not_deployed else "all OK"
@@ -195,9 +196,9 @@ def _trees(authorities: Sequence[AuthorityRow]) -> list[tuple[AuthorityRow, list
     """Return each root with the generations that it issued, one branch for each authority; an adopted CA stands alone."""
     trees = []
     for root in (row for row in authorities if row.root in {row.name, ""}):
-        issued = [row for row in authorities if row.root == root.name and row is not root]
-        names = dict.fromkeys(GenerationName.parse(row.name).authority for row in issued)
-        branches = [[row for row in issued if GenerationName.parse(row.name).authority == name] for name in names]
+        issued_rows = [row for row in authorities if row.root == root.name and row is not root]
+        names = dict.fromkeys(GenerationName.parse(row.name).authority for row in issued_rows)
+        branches = [[row for row in issued_rows if GenerationName.parse(row.name).authority == name] for name in names]
         trees.append((root, [branch for branch in branches if branch]))
     return trees
 

@@ -89,19 +89,23 @@ class CaRollovers:
     def _add_issuing_periods(self) -> None:
         """Add the periods of generations from ceremonies, and of chains that lose a cross-certificate."""
         for authority in INTERMEDIATES:
-            created = {
+            creation_times = {
                 name: ceremony.performed
                 for ceremony in self.ceremonies
                 for name in ceremony.generations
                 if name.authority == authority
             }
             names = self.hierarchy.generations(authority)
-            later = [_issuing_period(created[name], self.hierarchy.existing(name)) for name in names if name in created]
-            issuing_periods = sorted([*self.issuing_periods[authority], *later], key=_when)
+            later_periods = [
+                _issuing_period(creation_times[name], self.hierarchy.existing(name))
+                for name in names
+                if name in creation_times
+            ]
+            issuing_periods = sorted([*self.issuing_periods[authority], *later_periods], key=_when)
             # When a cross-certificate of its root expires during a period, the leaves are issued again with a shorter chain.
             shorter_chains = list[IssuingPeriod]()
             for period, next_start in zip(
-                issuing_periods, [*(later.at for later in issuing_periods[1:]), self.until], strict=True
+                issuing_periods, [*(later_periods.at for later_periods in issuing_periods[1:]), self.until], strict=True
             ):
                 root = self.hierarchy.existing(period.generation).root
                 for expiry in self.hierarchy.cross_ends.get(root, ()):
@@ -116,9 +120,9 @@ class CaRollovers:
         """Add the pre-signed CRLs that doit publishes from one ceremony to the next."""
         for root in self.hierarchy.generations("root"):
             crls = self.hierarchy.presigned_crls(root)
-            current = [crl for crl in crls if crl.this_update <= since < crl.next_update]
-            later = [crl for crl in crls if since < crl.this_update and self.runs.at(crl.this_update) < before]
-            for presigned_crl in [*current[-1:], *later]:
+            current_crls = [crl for crl in crls if crl.this_update <= since < crl.next_update]
+            later_crls = [crl for crl in crls if since < crl.this_update and self.runs.at(crl.this_update) < before]
+            for presigned_crl in [*current_crls[-1:], *later_crls]:
                 at = max(since, self.runs.at(presigned_crl.this_update))
                 self.presigned_crls.append(
                     PlannedPublication(root, at, presigned_crl.next_update, presigned_crl.number)
@@ -147,12 +151,12 @@ def crl_rhythm(
     rule = inventory.authorities.crl_rule(generation)
     data = filesystem.read(store.crl(generation))
     published = canonical.read_crl(data, Encoding.DER) if data else None
-    due = created if published is None else published.last_update_utc + rule.refresh
+    due_time = created if published is None else published.last_update_utc + rule.refresh
     while True:
-        issued = runs.at(due)
+        issued = runs.at(due_time)
         begins = issued - backdate(rule.refresh)
         yield issued, begins + rule.lifetime
-        due = max(begins + rule.refresh, issued + SECOND)
+        due_time = max(begins + rule.refresh, issued + SECOND)
 
 
 def _issuing_period(at: datetime, ca: PlannedCa) -> IssuingPeriod:

@@ -53,15 +53,17 @@ def write(project: Project, plan: Plan) -> list[str]:
     key, files = _cache_key(project.inventory, project.now, clients, sources), [*sources, str(path)]
     if project.cache.recall("calendar", key):
         return []
-    data = rendered(entries(project, clients), project.inventory, project.now)
-    present = filesystem.read(path)
-    if present is None or STAMP.sub(b"", present) != STAMP.sub(b"", data):  # all but the time of writing
+    data = render(entries(project, clients), project.inventory, project.now)
+    present_content = filesystem.read(path)
+    if present_content is None or STAMP.sub(b"", present_content) != STAMP.sub(
+        b"", data
+    ):  # all but the time of writing
         filesystem.write(path, data)
-        written = [project.store.shown(path)]
+        written_paths = [project.store.shown(path)]
     else:
-        written = []
+        written_paths = []
     project.cache.remember("calendar", key, files, True)
-    return written
+    return written_paths
 
 
 def _cache_key(inventory: Inventory, now: datetime, clients: list[Leaf], sources: list[str]) -> str:
@@ -166,14 +168,14 @@ def _installs(
     from pki.monitor.timeline.renewals import renewals  # noqa: PLC0415 - as above
 
     for leaf in clients:
-        current = leaf_certificates.current(leaf)
-        planned = renewals(leaf, current, rollovers.issuing_periods[leaf.authority], rollovers.runs, now + SOON)
-        previous_expiry = current.not_after if current else None
+        certificate = leaf_certificates.usable_certificate(leaf)
+        planned = renewals(leaf, certificate, rollovers.issuing_periods[leaf.authority], rollovers.runs, now + SOON)
+        previous_expiry = certificate.not_after if certificate else None
         for at, end in planned.issued:
             yield _install(leaf, at, end, previous_expiry)
             previous_expiry = end
-        if current and now < current.not_before + leaf.renew_before:
-            yield _install(leaf, current.not_before, current.not_after, None)
+        if certificate and now < certificate.not_before + leaf.renew_before:
+            yield _install(leaf, certificate.not_before, certificate.not_after, None)
 
 
 def _install(leaf: Leaf, at: datetime, end: datetime, previous_expiry: datetime | None) -> CalendarEntry:
@@ -186,7 +188,7 @@ def _install(leaf: Leaf, at: datetime, end: datetime, previous_expiry: datetime 
 # -- RFC 5545 ---------------------------------------------------------------------------------------------------------
 
 
-def rendered(calendar_entries: Iterable[CalendarEntry], inventory: Inventory, now: datetime) -> bytes:
+def render(calendar_entries: Iterable[CalendarEntry], inventory: Inventory, now: datetime) -> bytes:
     """Return the calendar file: lines end with CRLF and are folded after 75 bytes (RFC 5545 §3.1)."""
     config = inventory
     lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//doit-pki//pki.ics//EN", "CALSCALE:GREGORIAN"]

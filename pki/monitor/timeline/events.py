@@ -97,8 +97,10 @@ def timeline(project: Project, plan: Plan, years: int, *, with_ceremonies: bool 
         *_problem_events(plan, leaves),
         *_outlived_authority_events(project.revocations, rollovers),
     ]
-    ordered = tuple(sorted((event for event in events if event.at <= until), key=lambda event: (event.at, event.what)))
-    return Timeline(project.now, until, tuple(rhythms), ordered, leaves, tuple(rollovers.ceremonies))
+    ordered_events = tuple(
+        sorted((event for event in events if event.at <= until), key=lambda event: (event.at, event.what))
+    )
+    return Timeline(project.now, until, tuple(rhythms), ordered_events, leaves, tuple(rollovers.ceremonies))
 
 
 # -- leaves -----------------------------------------------------------------------------------------------------------
@@ -108,19 +110,19 @@ def _renewals(
     leaf_certificates: LeafCertificates, revocations: Revocations, plan: Plan, rollovers: CaRollovers
 ) -> dict[str, Renewals]:
     """Return the renewals of every leaf; leaves with equal rules and dates share one computation."""
-    computed: dict[tuple[object, ...], Renewals] = {}
+    renewals_by_kind: dict[tuple[object, ...], Renewals] = {}
     leaves: dict[str, Renewals] = {}
     for leaf in plan.leaves.values():
         if leaf.artifact in revocations.replacement_stopped:
             continue  # `plan` reports that its replacement is stopped
-        current = leaf_certificates.current(leaf)
-        dates = (current.not_before, current.not_after) if current else None
+        certificate = leaf_certificates.usable_certificate(leaf)
+        dates = (certificate.not_before, certificate.not_after) if certificate else None
         kind = (leaf.authority, leaf.lifetime, leaf.renew_before, dates)
-        if kind not in computed:
-            computed[kind] = renewals(
-                leaf, current, rollovers.issuing_periods[leaf.authority], rollovers.runs, rollovers.until
+        if kind not in renewals_by_kind:
+            renewals_by_kind[kind] = renewals(
+                leaf, certificate, rollovers.issuing_periods[leaf.authority], rollovers.runs, rollovers.until
             )
-        leaves[leaf.name] = computed[kind]
+        leaves[leaf.name] = renewals_by_kind[kind]
     return leaves
 
 
@@ -166,8 +168,10 @@ def _crls(
 def _presigned_events(store: Store, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
     ceremony_dates = {ceremony.performed for ceremony in rollovers.ceremonies}
     for presigned_crl in rollovers.presigned_crls:
-        published = filesystem.read(store.crl(presigned_crl.root))
-        if presigned_crl.at in ceremony_dates or (presigned_crl.at == rollovers.runs.first and published is not None):
+        published_der = filesystem.read(store.crl(presigned_crl.root))
+        if presigned_crl.at in ceremony_dates or (
+            presigned_crl.at == rollovers.runs.first and published_der is not None
+        ):
             continue  # published with the other results of a ceremony, or published already
         yield TimelineEvent(
             presigned_crl.at,
@@ -259,8 +263,13 @@ def _problem_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[Timelin
 def _outlived_authority_events(revocations: Revocations, rollovers: CaRollovers) -> Iterator[TimelineEvent]:
     """Yield client certificates that expire after their authority, also replaced ones, which may still be in browsers."""
     ca_expiries = {ca.name: ca.not_after for ca in rollovers.generations()}
-    for issued in revocations.unexpired():
-        end = ca_expiries.get(issued.issuer)
-        if issued.profile == "client" and not issued.revoked and end is not None and end < issued.not_after:
-            text = f"is valid until {issued.not_after:%Y-%m-%d}, and {issued.issuer}, which issued it, only until then"
-            yield TimelineEvent(end, EventKind.GAP, issued.artifact, text, is_problem=True)
+    for certificate in revocations.unexpired():
+        end = ca_expiries.get(certificate.issuer)
+        if (
+            certificate.profile == "client"
+            and not certificate.revoked
+            and end is not None
+            and end < certificate.not_after
+        ):
+            text = f"is valid until {certificate.not_after:%Y-%m-%d}, and {certificate.issuer}, which issued it, only until then"
+            yield TimelineEvent(end, EventKind.GAP, certificate.artifact, text, is_problem=True)

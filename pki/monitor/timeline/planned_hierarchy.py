@@ -140,19 +140,19 @@ class PlannedHierarchy:
         """
         before = self.at(prepared)
         old_root = before.issuing("root")
-        ordered = sorted(names, key=lambda name: not name.is_root)
-        new_root = next((name for name in ordered if name.is_root), None)
-        requested: dict[str, list[RequestedCrl]] = {
+        ordered_names = sorted(names, key=lambda name: not name.is_root)
+        new_root = next((name for name in ordered_names if name.is_root), None)
+        requested_crls: dict[str, list[RequestedCrl]] = {
             name: _series(before, name, old_root, new_root) for name in _signing_roots(before)
         }
         after = before
-        for name in ordered:
+        for name in ordered_names:
             after = _with_ca(after, name, old_root)
         if new_root:
-            requested[new_root] = list(plan_presigned_crls(after, new_root, until=None, previous_number=0))
-        signed = {name: tuple(_signed(before, name, crls)) for name, crls in requested.items()}
-        unused = after.new_requests - {name.authority for name in ordered}
-        return replace(after, now=performed, crls={**after.crls, **signed}, new_requests=unused)
+            requested_crls[new_root] = list(plan_presigned_crls(after, new_root, until=None, previous_number=0))
+        signed_crls = {name: tuple(_signed(before, name, crls)) for name, crls in requested_crls.items()}
+        unused_requests = after.new_requests - {name.authority for name in ordered_names}
+        return replace(after, now=performed, crls={**after.crls, **signed_crls}, new_requests=unused_requests)
 
 
 def _signing_roots(hierarchy: PlannedHierarchy) -> list[GenerationName]:
@@ -169,13 +169,13 @@ def _series(
     """Return the CRLs that a request asks of a root: up to its expiry, if it no longer issues or will be replaced."""
     ca = hierarchy.existing(root)
     until = ca.not_after if new_root or ca != present else None
-    last = max((crl.number for crl in hierarchy.presigned_crls(root)), default=0)
-    return list(plan_presigned_crls(hierarchy, root, until=until, previous_number=last))
+    last_number = max((crl.number for crl in hierarchy.presigned_crls(root)), default=0)
+    return list(plan_presigned_crls(hierarchy, root, until=until, previous_number=last_number))
 
 
 def _signed(hierarchy: PlannedHierarchy, root: str, requested: Iterable[RequestedCrl]) -> Iterable[PlannedCrl]:
-    listed = frozenset[int]().union(*(crl.serials for crl in hierarchy.presigned_crls(root)))
-    return (PlannedCrl(crl.number, crl.this_update, crl.next_update, listed) for crl in requested)
+    listed_serials = frozenset[int]().union(*(crl.serials for crl in hierarchy.presigned_crls(root)))
+    return (PlannedCrl(crl.number, crl.this_update, crl.next_update, listed_serials) for crl in requested)
 
 
 def _with_ca(hierarchy: PlannedHierarchy, name: GenerationName, old_root: PlannedCa | None) -> PlannedHierarchy:

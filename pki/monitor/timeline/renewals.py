@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import pairwise
 from operator import attrgetter
 
-from pki.authority.renewal import Current
+from pki.authority.renewal import CertificateSummary
 from pki.common.durations import backdate, minimum_gain
 from pki.config.model import Leaf
 from pki.monitor.timeline.runs import Runs
@@ -31,39 +31,42 @@ class IssuingPeriod:
 
 @dataclass(frozen=True, slots=True)
 class Renewals:
-    """When a leaf is issued, and until when each certificate is valid. `current` is the present certificate.
+    """When a leaf is issued, and until when each certificate is valid.
 
     `short` are the certificates that are valid for less than the lifetime of the profile. `gaps` are the times without a
     valid certificate.
     """
 
-    current: Current | None
     issued: tuple[tuple[datetime, datetime], ...]
     short: tuple[tuple[datetime, datetime], ...]
     gaps: tuple[tuple[datetime, datetime | None], ...]
 
 
 def renewals(
-    leaf: Leaf, current: Current | None, issuing_periods: Sequence[IssuingPeriod], runs: Runs, until: datetime
+    leaf: Leaf,
+    certificate: CertificateSummary | None,
+    issuing_periods: Sequence[IssuingPeriod],
+    runs: Runs,
+    until: datetime,
 ) -> Renewals:
-    """Return the renewals of a leaf up to `until`; `current` is its valid certificate, or None."""
+    """Return the renewals of a leaf up to `until`; `certificate` is its valid certificate, or None."""
     issued: list[tuple[datetime, datetime]] = []
-    expiry = current.not_after if current else None
+    expiry = certificate.not_after if certificate else None
     # A present certificate counts as issued just before now, so that only what follows now is planned.
-    issued_at = runs.now - SECOND if current else None
+    issued_at = runs.now - SECOND if certificate else None
     while (following := _next(leaf, expiry, issued_at, issuing_periods, runs)) and following[0] <= until:
         issued.append(following)
         issued_at, expiry = following
-    validities = [(runs.now, current.not_after), *issued] if current else issued
+    validities = [(runs.now, certificate.not_after), *issued] if certificate else issued
     short = [(at, expiry) for at, expiry in issued if expiry < _full_expiry(leaf, at)]
     gaps: list[tuple[datetime, datetime | None]] = [
         (expiry, at) for (_, expiry), (at, _) in pairwise(validities) if expiry < at
     ]
     gaps += [(expiry, None) for _, expiry in validities[-1:] if expiry < until]
     # Without a certificate, the gap begins at the next run: before it, nothing could be issued.
-    if not current and (not issued or issued[0][0] > runs.first):
+    if not certificate and (not issued or issued[0][0] > runs.first):
         gaps.insert(0, (runs.first, issued[0][0] if issued else None))
-    return Renewals(current, tuple(issued), tuple(short), tuple(gaps))
+    return Renewals(tuple(issued), tuple(short), tuple(gaps))
 
 
 def _next(
@@ -81,9 +84,9 @@ def _next(
     next_period = issuing_periods[past_periods] if past_periods < len(issuing_periods) else None
     if expiry is not None and issued_at is not None and past_periods:
         present_period = issuing_periods[past_periods - 1]
-        due = _due(leaf, expiry, issued_at, present_period, runs)
-        if due and (next_period is None or due < next_period.at):
-            return due, _expiry(leaf, due, present_period)
+        due_time = _due(leaf, expiry, issued_at, present_period, runs)
+        if due_time and (next_period is None or due_time < next_period.at):
+            return due_time, _expiry(leaf, due_time, present_period)
     if next_period is None:
         return None
     at = runs.at(next_period.at)

@@ -42,11 +42,11 @@ def policy(
         for ca in clients
     ]
     within = {"permitted_dns_names": list(domains), "permitted_cidrs": [str(network) for network in networks]}
-    trusted = [{"certificate": _base64(root), "constraints": within} for root in roots]
+    trusted_roots = [{"certificate": _base64(root), "constraints": within} for root in roots]
     # the policy is a list of strings, each with JSON
     policies = {
         "AutoSelectCertificateForUrls": [json.dumps(choice) for choice in choices],
-        "CACertificatesWithConstraints": trusted,
+        "CACertificatesWithConstraints": trusted_roots,
     }
     return f"{json.dumps(policies, indent=2)}\n".encode()
 

@@ -59,8 +59,8 @@ def _inline(pem: bytes) -> str:
 
 def _escaped(text: str) -> str:
     r"""Return a text as a value of GLib's key files, in which `\` begins an escape and blanks at the start are skipped."""
-    escaped = text.replace("\\", "\\\\")
-    return "\\s" * (len(escaped) - len(escaped.lstrip(" "))) + escaped.lstrip(" ")
+    escaped_text = text.replace("\\", "\\\\")
+    return "\\s" * (len(escaped_text) - len(escaped_text.lstrip(" "))) + escaped_text.lstrip(" ")
 
 
 def _ssid(ssid: str) -> str:

@@ -59,10 +59,10 @@ def of_server(
 def read(content: bytes, passphrase: str) -> PKCS12KeyAndCertificates | None:
     """Return what a file contains; None if the passphrase does not open it, or if it has no key or certificate."""
     try:
-        opened = load_pkcs12(content, passphrase.encode("ascii"))
+        archive = load_pkcs12(content, passphrase.encode("ascii"))
     except (*UNREADABLE, UnicodeEncodeError):
         return None
-    return opened if isinstance(opened.key, PrivateKey) and opened.cert is not None else None
+    return archive if isinstance(archive.key, PrivateKey) and archive.cert is not None else None
 
 
 def _modern_encryption(passphrase: str) -> KeySerializationEncryption:
@@ -90,5 +90,5 @@ def _encode(
     authorities: Iterable[x509.Certificate],
     encryption: KeySerializationEncryption,
 ) -> bytes:
-    named = [PKCS12Certificate(ca, common_name(ca.subject).encode()) for ca in authorities]
-    return serialize_key_and_certificates(label.encode(), key, certificate, named, encryption)
+    named_authorities = [PKCS12Certificate(ca, common_name(ca.subject).encode()) for ca in authorities]
+    return serialize_key_and_certificates(label.encode(), key, certificate, named_authorities, encryption)

@@ -100,10 +100,10 @@ class RsaTokenKey(_TokenKeyBase, rsa.RSAPrivateKey):
         """Return a PKCS#1 v1.5 signature. Raises PkiError if it does not verify with the public key."""
         if not isinstance(padding, PKCS1v15):
             raise TypeError(f"{self.name}: signs with PKCS#1 v1.5 only")
-        hashed = _hash(algorithm)
-        signature = self._signer(DIGEST_INFO[hashed.name] + _digest(data, hashed))
+        hash_algorithm = _hash(algorithm)
+        signature = self._signer(DIGEST_INFO[hash_algorithm.name] + _digest(data, hash_algorithm))
         try:
-            self._public.verify(signature, bytes(data), padding, hashed)
+            self._public.verify(signature, bytes(data), padding, hash_algorithm)
         except InvalidSignature:
             raise self._mismatch() from None
         return signature

@@ -39,8 +39,8 @@ class TokenUri:
         return self.object or (f"id={_percent(self.id)}" if self.id else "")
 
     def __str__(self) -> str:
-        named = [(name, getattr(self, name)) for name in ("token", "serial", "object")]
-        parts = [f"{name}={quote(value, safe='')}" for name, value in named if value]
+        attributes = [(name, getattr(self, name)) for name in ("token", "serial", "object")]
+        parts = [f"{name}={quote(value, safe='')}" for name, value in attributes if value]
         if self.id:
             parts.append(f"id={_percent(self.id)}")
         return f"pkcs11:{';'.join(parts)}?module-path={quote(self.module_path)}"

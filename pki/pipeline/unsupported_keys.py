@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pki.authority.declared_keys import declared_kind
+from pki.common.counts import join_names
 from pki.common.notice import Notice
 from pki.config.model import Leaf
-from pki.monitor.check_result import join_names
-from pki.pipeline.plan import Plan
 from pki.project.layout import Store
 from pki.x509.keys import ML_DSA
 
@@ -20,16 +19,16 @@ WITHOUT_ML_DSA = "browsers, OpenSSL 3.0, GnuTLS 3.7, NSS 3.87, Java 17 and Caddy
 MAY_STAY = "it may stay where server and clients use OpenSSL 3.5 or newer: docs/explanation/post-quantum.md"
 
 
-def notes(store: Store, plan: Plan) -> Iterator[Notice]:
-    """Yield one notice for all server certificates with Ed25519 keys, and one for all certificates with ML-DSA keys."""
-    kinds = {leaf.name: declared_kind(store, leaf.request, leaf.key) for leaf in plan.leaves.values()}
-    servers = [leaf for leaf in plan.leaves.values() if leaf.profile == "server" and kinds[leaf.name] == ED25519]
+def remarks(store: Store, leaves: Iterable[Leaf]) -> Iterator[Notice]:
+    """Yield one remark about all server certificates with Ed25519 keys, and one about all certificates with ML-DSA keys."""
+    kinds = [(leaf, declared_kind(store, leaf.request, leaf.key)) for leaf in leaves]
+    servers = [leaf for leaf, kind in kinds if leaf.profile == "server" and kind == ED25519]
     if servers:
         text = f"Chrome, Firefox and Safari refuse the {ED25519} key of {_names(servers)}"
         places = list(dict.fromkeys(leaf.declared for leaf in servers))
         where = f"under {places[0]}" if len(places) == 1 else "under each of them, or under profiles.server"
         yield _notice(servers, text, f"key: ec-p256 {where}; it may stay if no browser connects to them")
-    post_quantum = [leaf for leaf in plan.leaves.values() if kinds[leaf.name] == ML_DSA]
+    post_quantum = [leaf for leaf, kind in kinds if kind == ML_DSA]
     if post_quantum:
         text = f"{WITHOUT_ML_DSA} cannot use the {ML_DSA} key of {_names(post_quantum)}"
         yield _notice(post_quantum, text, f"key: ec-p256 under {_places(post_quantum)}; {MAY_STAY}")
