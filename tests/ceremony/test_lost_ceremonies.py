@@ -13,6 +13,7 @@ from unittest.mock import Mock
 import pytest
 from cryptography import x509
 
+from pki.backup import lost_ledger
 from pki.ceremony import words
 from pki.ceremony.online import accept_response
 from pki.ceremony.online.make_request import RequestOptions
@@ -153,6 +154,27 @@ def test_new_crls_that_an_older_ca_does_not_know_are_accepted_again(typist: Typi
     assert {path.name for path in typist.home.project().store.presigned_crls("root-1")} == set(newest)
     insist_on_run(typist)
     insist_on_all(typist, [])
+
+
+def test_crls_are_accepted_again_where_the_second_of_them_was_published_already(typist: Typist) -> None:
+    """The ledger knows the number of the published one, which is above that of the first of the same ceremony."""
+    home, later = typist.home, 800.0
+    ca, old = home.path / "ca", typist.desk / "old-ca"
+    copy_project(ca, old)
+    home.ceremony(RequestOptions(generations=("server", "client"), crls=True), 400)
+    numbers = [int(path.stem) for path in home.project().store.presigned_crls("root-1")]
+    assert [home.doit(days=day).failed for day in (401, later)] == [{}, {}]
+    shutil.rmtree(ca)
+    copy_project(old, ca)
+    assert home.doit(days=later).status == 1
+    project = home.project(later)
+    lost_ledger.accept(project, "the newest copy is lost")
+    project.close(run_succeeded=False)
+    home.accept(home.answer_again(later), later)
+    assert [int(path.stem) for path in home.project().store.presigned_crls("root-1")] == numbers
+    ledger = home.project(later).ledger
+    assert [ledger.has_crl("root-1", number) for number in numbers] == [False, True]
+    assert ledger.certificates(artifact="authority:server")[-1].serial == home.certificate("server-2").serial_number
 
 
 def test_intermediate_whose_key_is_lost_is_accepted_again_and_replaced(typist: Typist) -> None:

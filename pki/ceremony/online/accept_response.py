@@ -18,7 +18,15 @@ from cryptography import x509
 
 from pki.ceremony import request_response, transcript_chain, verify_response, words
 from pki.ceremony.offline.response_export import render_transcript
-from pki.ceremony.online import ceremony_archive, find_response, intermediate_keys, kit, lost_ceremonies, misplaced_keys
+from pki.ceremony.online import (
+    ceremony_archive,
+    find_response,
+    intermediate_keys,
+    kit,
+    lost_ceremonies,
+    misplaced_keys,
+    presigned_series,
+)
 from pki.ceremony.online.lost_ceremonies import CeremonyResult
 from pki.ceremony.request_response import Request
 from pki.ceremony.verify_response import ParsedResponse
@@ -327,15 +335,13 @@ def _store_result(
                 at=now,
             )
     _record_revocations(ledger_view, request)
-    for (root, number), presigned_crl in result.parsed.presigned_crls.items():
-        if not ledger_view.ledger.has_crl(root, number):
-            ledger_view.ledger.record_crl(presigned_crl, issuer=root, reason=because, at=now)
+    presigned_series.record(ledger_view, result, because, now)
     for name, issuer in result.parsed.certificates:
         is_cross_certificate = name != issuer and GenerationName.parse(name).is_root
         if is_cross_certificate:
             pem = pem_encoding.pem_of([result.parsed.certificates[name, issuer]])
             filesystem.write(store.authority_file(name, f"cross-{issuer}.pem"), pem)
-    crls_to_destroy = _place_presigned_crls(store, now, result, replaced_roots)
+    crls_to_destroy = presigned_series.place(store, now, result, replaced_roots)
     roots_first = sorted(
         result.parsed.certificates, key=lambda pair: GenerationName.parse(pair[0]).is_root, reverse=True
     )
@@ -355,35 +361,6 @@ def _record_revocations(ledger_view: LedgerView, request: Request) -> None:
             for certificate in ledger_view.ledger.certificates(serial=entry.serial):
                 if not certificate.revoked:
                     ledger_view.ledger.record_revocation(certificate, reason=entry.reason, at=entry.at)
-
-
-def _place_presigned_crls(
-    store: Store, now: datetime, result: CeremonyResult, replaced_roots: Collection[str]
-) -> list[str]:
-    """Replace the pre-signed CRLs by the new series. Return descriptions of the old CRLs that have not expired."""
-    unexpired_crls = []
-    for series in (new_series for new_series in result.request.crl_series if new_series.root not in replaced_roots):
-        numbers = {presigned_crl.number for presigned_crl in series.presigned_crls}
-        for presigned_crl in series.presigned_crls:
-            path = store.authority_file(series.root, "crl") / f"{presigned_crl.number}.pem"
-            filesystem.write(
-                path, pem_encoding.pem_of([result.parsed.presigned_crls[series.root, presigned_crl.number]])
-            )
-        for path in store.presigned_crls(series.root):
-            if int(path.stem) not in numbers:
-                unexpired_crls += _unexpired(now, path, series.root)
-                path.unlink()
-    return unexpired_crls
-
-
-def _unexpired(now: datetime, path: Path, root: str) -> list[str]:
-    """Return a description of a replaced CRL that has not expired, or nothing."""
-    with suppress(ValueError):  # a damaged CRL cannot be published
-        crl = x509.load_pem_x509_crl(filesystem.read(path) or b"")
-        expiry = crl.next_update_utc
-        if expiry and expiry > now:
-            return [f"CRL {path.stem} of {root}, valid from {crl.last_update_utc:%Y-%m-%d} to {expiry:%Y-%m-%d}"]
-    return []
 
 
 def _write_records(store: Store, result: CeremonyResult, transcript: bytes) -> None:
