@@ -40,7 +40,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
         verb, their = ("was", "its") if len(older) == 1 else ("were", "their")
         text = f"{join_names(older)} {verb} bootstrapped for certificates only by an earlier version: an attacker with {their} deployment key can install any root there"
         yield Notice("hosts", text, _remedy(older))
-    live_roots = _live_roots(project.store, project.authorities) if hosts_with_roots else []
+    live_roots = _live_roots(project.authorities) if hosts_with_roots else []
     hosts_by_missing: dict[tuple[GenerationName, ...], list[HostRoots]] = {}
     for host_roots in hosts_with_roots:
         accepted = permitted.get(host_roots.host)  # empty for a host that gets no roots
@@ -69,9 +69,9 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
         yield Notice("hosts", text, _remedy(outdated_hosts))
 
 
-def _live_roots(store: Store, authorities: Authorities) -> list[Generation]:
+def _live_roots(authorities: Authorities) -> list[Generation]:
     """Return the roots that are neither expired nor revoked: of servers and clients, and of clusters."""
-    names = [name for authority in ROOTS if store.generations(authority) for name in authorities.live(authority)]
+    names = [name for root in ROOTS if authorities.generations(root) for name in authorities.live(root)]
     return [root for name in names if (root := authorities.generation(name))]
 
 

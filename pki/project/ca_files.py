@@ -16,11 +16,11 @@ class CaFiles:
 
     def generations(self, authority: str) -> list[GenerationName]:
         """Return the generations of an authority that have a certificate, oldest first: `server-1`, `server-2`."""
-        folder = self.ca / authority
-        names = (GenerationName.parse(path.name) for path in (folder.iterdir() if folder.is_dir() else ()))
+        folder = os.path.join(self.ca, authority)
+        names = map(GenerationName.parse, _entries(folder))
         generations = (generation for generation in names if generation.number and generation.authority == authority)
         return sorted(
-            (generation for generation in generations if os.path.lexists(folder / generation / "cert.pem")),
+            (generation for generation in generations if os.path.lexists(f"{folder}/{generation}/cert.pem")),
             key=lambda generation: generation.number,
         )
 
@@ -61,7 +61,8 @@ class CaFiles:
     def authority_file(self, generation: str, name: str) -> Path:
         """Return the path of `cert.pem`, `key.pem`, `request.pem` … of a generation, below `ca/`."""
         parsed = GenerationName.parse(generation)
-        return (self.ca / parsed.authority if parsed.number else self.ca) / generation / name
+        folders = (parsed.authority, generation) if parsed.number else (generation,)
+        return self.ca.joinpath(*folders, name)
 
     def cross_certificates(self, root: str) -> list[Path]:
         """Return the certificates that older roots issued for the key of a root."""
@@ -78,4 +79,13 @@ class CaFiles:
     def presigned_crls(self, root: str) -> list[Path]:
         """Return the files of the pre-signed CRLs of a root, lowest number first."""
         folder = self.authority_file(root, "crl")
-        return sorted(folder.glob("[0-9]*.pem"), key=lambda p: int(p.stem)) if folder.is_dir() else []
+        files = (name.removesuffix(".pem") for name in _entries(folder) if name.endswith(".pem"))
+        return [folder / f"{number}.pem" for number in sorted(filter(str.isdecimal, files), key=int)]
+
+
+def _entries(folder: str | Path) -> list[str]:
+    """Return the names in a folder; none if there is no such folder."""
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
