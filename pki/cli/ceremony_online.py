@@ -233,7 +233,8 @@ def accept(context: Context, response: str, words: str = "") -> None:
         version_change.begin(project.store)
         verified = accept_response.ResponseAcceptance(project).verify(folder)
         for name, sha256 in verified.roots.items():
-            screen.line(f"new root certificate {name}; it will be trusted from now on: SHA-256 {sha256}")
+            by_whom = "by members of clusters alone " if GenerationName.parse(name).authority == "root-peer" else ""
+            screen.line(f"new root certificate {name}; it will be trusted {by_whom}from now on: SHA-256 {sha256}")
         if verified.is_lost:
             numbers = ", ".join(str(result.request.number) for result in verified.results)
             screen.line(f"ca/ has no records of ceremony {numbers}: accepted again")

@@ -41,11 +41,10 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
         text = f"{join_names(older)} {verb} bootstrapped for certificates only by an earlier version: an attacker with {their} deployment key can install any root there"
         yield Notice("hosts", text, _remedy(older))
     live_roots = _live_roots(project.authorities) if hosts_with_roots else []
-    peer_roots = frozenset(root.fingerprint for root in live_roots if root.authority == "root-peer")
     hosts_by_missing: dict[tuple[GenerationName, ...], list[HostRoots]] = {}
     for host_roots in hosts_with_roots:
         accepted = permitted.get(host_roots.host)  # empty for a host that gets no roots
-        missing_roots = _missing_roots(frozenset(accepted or ()), live_roots, peer_roots)
+        missing_roots = missing_roots_of(frozenset(accepted or ()), live_roots)
         if missing_roots or (host_roots.held_back and host_roots.host in permitted):
             hosts_by_missing.setdefault(missing_roots, []).append(host_roots)
     for missing_roots, group in hosts_by_missing.items():
@@ -76,10 +75,12 @@ def _live_roots(authorities: Authorities) -> list[Generation]:
     return [root for name in names if (root := authorities.generation(name))]
 
 
-def _missing_roots(
-    accepted: frozenset[str], live_roots: Sequence[Generation], peer_roots: frozenset[str]
-) -> tuple[GenerationName, ...]:
-    """Return the roots that a host does not accept, of the kinds of which it accepts some: not every host gets both."""
+def missing_roots_of(accepted: frozenset[str], live_roots: Sequence[Generation]) -> tuple[GenerationName, ...]:
+    """Return the live roots that a host does not accept; `accepted` are SHA-256.
+
+    Not every host gets both the roots of servers and those of clusters: it lacks none of a kind of which it accepts none.
+    """
+    peer_roots = {root.fingerprint for root in live_roots if root.authority == "root-peer"}
     return tuple(
         root.name
         for root in live_roots

@@ -18,6 +18,7 @@ from pki.ceremony.request_response import Request
 from pki.ceremony.vault_contents import VaultContents
 from pki.common.errors import PkiError
 from pki.monitor import forecast
+from pki.monitor.pending_bootstraps import missing_roots_of
 from pki.monitor.report.status_table import StatusTable
 from pki.monitor.timeline import calendar, events
 from pki.pipeline import plan
@@ -343,6 +344,22 @@ def test_removed_authority_keeps_its_crls_and_gets_no_successor(with_cluster: Re
     )
     assert not {"peer-2", "root-peer-2"} & {*names_required(with_cluster, days=700)}
     assert "root-peer-1 CRLs" in names_required(with_cluster, days=700)
+
+
+# -- hosts ------------------------------------------------------------------------------------------------------------
+
+
+def test_bootstrapped_host_lacks_only_roots_of_a_kind_that_it_gets(with_cluster: RealHome) -> None:
+    with_cluster.ceremony(RequestOptions(generations=("root", "root-peer")), days=2)
+    authorities = with_cluster.project(2).authorities
+    names = ("root-1", "root-2", "root-peer-1", "root-peer-2")
+    roots = [authorities.existing(name) for name in names]
+    root, _, peer, _ = (generation.fingerprint for generation in roots)
+    assert missing_roots_of(frozenset(), roots) == ()
+    assert missing_roots_of(frozenset({root}), roots) == ("root-2",)
+    assert missing_roots_of(frozenset({peer}), roots) == ("root-peer-2",)
+    assert missing_roots_of(frozenset({root, peer}), roots) == ("root-2", "root-peer-2")
+    assert missing_roots_of(frozenset(generation.fingerprint for generation in roots), roots) == ()
 
 
 # -- what reports show ------------------------------------------------------------------------------------------------
