@@ -206,7 +206,7 @@ def _export_sealed(
     screen.done("exported", client_artifact(identity.name), f"{target}, valid until {_end(identity)}")
     if passphrase_file:
         screen.line(
-            f"its passphrase is only in {passphrase_file}: send it another way than the identity, then destroy it"
+            f"its passphrase is only in {passphrase_file}: send it by another way than {target.name}, then destroy it"
         )
     else:
         screen.line(f"its passphrase, which is not shown again: {passphrase}")
@@ -338,4 +338,4 @@ def _end(identity: ClientIdentity) -> str:
 
 
 def _print_next_step(screen: Screen, identity: ClientIdentity) -> None:
-    screen.line(f"once it is installed on the device: ./run invoke client.installed {identity.name}")
+    screen.line(f"next, when it is on the device: ./run invoke client.installed {identity.name}")

@@ -50,6 +50,8 @@ MEANINGS = {
     "privilege-withdrawn": "the person may no longer do what it permits",
     "unspecified": "none of these, or not to be published: the CRL contains no reason",
 }
+REASON_WIDTH = 23
+REASON_INDENT = 2 + REASON_WIDTH + 1
 assert set(PLAIN_REASONS.values()) == set(REASONS)
 assert PLAIN_REASONS.keys() == MEANINGS.keys()
 PARALLEL_HOSTS = 8
@@ -114,12 +116,14 @@ def ask_reason(reason: str) -> str:
     """Return the reason of a revocation, asked for at a terminal if it is missing. Raises PkiError with all reasons."""
     if reason in PLAIN_REASONS:
         return reason
-    explained = "\n".join(f"  {name:<23} {meaning}" for name, meaning in MEANINGS.items())
+    rows = [f"  {name:<{REASON_WIDTH}} {meaning}" for name, meaning in MEANINGS.items()]
     if not reason and sys.stdin.isatty():
-        print(explained)
+        screen = Screen()
+        for row in rows:
+            screen.line(row, indent=REASON_INDENT)
         return ask_reason(ask("reason of the revocation: ").strip() or "?")
     what = f"unknown reason {reason!r}" if reason else "the reason of the revocation is missing"
-    raise PkiError(what, f"--reason is one of\n{explained}")
+    raise PkiError(what, "\n".join(["--reason is one of", *rows]))
 
 
 def _leaf_name(project: Project, name: str, command: str) -> str:

@@ -134,10 +134,13 @@ def render_pki_yaml(tree: dict[str, Any]) -> str:
     publish = f"{{url: {_scalar(tree['publish']['url'])}, host: {_scalar(tree['publish']['host'])}}}"
     sandbox = "sandbox: true   # a trial: the first run creates the root, in offline/\n" if tree.get("sandbox") else ""
     return f"""\
-{editor_schemas.line_for("pki.yaml")}# The desired state. Every key and default: docs/reference/keys.md of doit-pki; editors show them with .schema/pki.json
+{editor_schemas.line_for("pki.yaml")}# The desired state. Every key and default: docs/reference/keys.md of doit-pki;
+# editors show them with .schema/pki.json
 organisation: {_scalar(tree["organisation"])}
-domains: {_list(tree["domains"])}   # every DNS name must be in one of them; signed into the CA certificates
-publish: {publish}   # plain http: the address of CRLs; signed into every certificate
+# every DNS name must be in one of them; signed into the CA certificates
+domains: {_list(tree["domains"])}
+# plain http: the address of CRLs; signed into every certificate
+publish: {publish}
 {sandbox}secrets: secrets.yaml   # or a source for each passphrase; never in git
 
 networks:

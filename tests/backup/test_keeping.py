@@ -26,7 +26,7 @@ from pki.backup import archive_format
 from pki.backup import restore as restoring
 from pki.backup import write_backup as backing_up
 from pki.backup.archive_format import ledger_head
-from pki.cli import backup_commands
+from pki.cli import backup_commands, init_questions
 from pki.common import age, filesystem, passphrase_strength
 from pki.common.errors import PkiError
 from pki.config import loader, scaffold
@@ -344,6 +344,11 @@ def test_whatever_an_organisation_is_called_pki_yaml_says_it(tmp_path: Path, tex
     found = loader.load(tmp_path / "pki.yaml")
     assert (found.organisation, list(found.hosts), list(found.networks)) == (text, ["on"], ["no"])
     assert yaml.safe_load((tmp_path / "pki.yaml").read_text()) == tree | {"secrets": "secrets.yaml"}
+
+
+def test_a_new_pki_yaml_fits_a_terminal_of_80_columns() -> None:
+    tree = init_questions.tree_of(init_questions.Options()) | {"sandbox": True}
+    assert [line for line in scaffold.render_pki_yaml(tree).splitlines() if len(line) > 80] == []
 
 
 # -- backing up -------------------------------------------------------------------------------------------------------

@@ -71,6 +71,15 @@ def test_missing_python_is_said_plainly(checkout: Path) -> None:
     assert "apt install" in done.stderr
 
 
+def test_packages_that_cannot_be_fetched_are_said_in_a_sentence(checkout: Path) -> None:
+    program(checkout / ".venv/bin/python", '[ "$1" = -c ]')  # it has pip, which fails
+    done = start(checkout, "doit")
+    assert done.returncode == 1
+    assert "run: not all packages could be installed" in done.stderr
+    assert "https_proxy=http://HOST:PORT" in done.stderr
+    assert not (checkout / ".venv/requirements.lock").exists()
+
+
 @pytest.mark.parametrize("module", ["venv", "ensurepip"])
 def test_python_without_venv_is_refused_with_the_package_of_its_version(checkout: Path, module: str) -> None:
     lacking = program(

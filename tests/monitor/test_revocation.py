@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from pki.authority import crl_size, recover_revocations
-from pki.cli.revoke_command import MEANINGS, verdict
+from pki.cli.revoke_command import MEANINGS, ask_reason, verdict
 from pki.common.errors import ErrorCode, PkiError
 from pki.config import editing
 from pki.monitor import forecast
@@ -526,3 +526,18 @@ def checks_of(home: Home) -> dict[str, list[tuple[Level, str, str]]]:
         if one.level:
             found[one.subject].append((one.level, one.message, str(one.remedy)))
     return found
+
+
+def test_reasons_are_broken_between_words_at_a_terminal_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stream in ("stdin", "stdout"):
+        monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("pki.cli.revoke_command.ask", lambda _: "superseded")
+    assert ask_reason("") == "superseded"
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    assert lines[0] == "  key-compromise          another person has the key, or may have it: a lost"
+    assert lines[1] == " " * 26 + "device, a stolen backup"

@@ -298,6 +298,13 @@ def test_a_sheet_says_for_whom_with_which_file_and_until_when(home: Home) -> Non
     assert "iPhone" in page.decode()
 
 
+def test_an_export_says_what_to_do_with_each_file_and_what_to_type_next(desk: Desk) -> None:
+    code, text = desk.export("admin", "--format", "p12", "--output", "phone.p12", "--yes", "--passphrase-to", "pw")
+    assert code == 0
+    assert "send it by another way than phone.p12, then destroy it" in text
+    assert "next, when it is on the device: ./run invoke client.installed admin" in text
+
+
 def test_a_key_that_browsers_do_not_take_is_told(desk: Desk) -> None:
     desk.home.edit("  admin: {", "  admin: {key: ed25519, ")
     desk.home.doit()
