@@ -188,7 +188,7 @@ def test_a_header_that_cannot_be_read_is_said_with_file_and_line(home: Home, lin
         (["# deploy-target: /etc/caddy//Caddyfile", MEDIA, "x"], "is already the target of templates/caddy/Caddyfile"),
         (["# deploy-target: /etc/caddy/Caddyfile/x", MEDIA, "x"], "is below the path of another file"),
         ([TARGET, MEDIA, "{{ nothing }}"], f"{FILE}:3: 'nothing' is undefined{FIX_OR_RAW}"),
-        ([TARGET, MEDIA, "", "{{ host.nothing }}"], f"{FILE}:4: 'dict object' has no attribute 'nothing'{FIX_OR_RAW}"),
+        ([TARGET, MEDIA, "", "{{ host.nothing }}"], f"{FILE}:4: the value 'nothing' does not exist{FIX_OR_RAW}"),
         (
             [TARGET, MEDIA, "", "", "{% if %}"],
             f"{FILE}:5: Expected an expression, got 'end of statement block'{FIX_OR_RAW}",
@@ -244,7 +244,7 @@ def test_an_artifact_that_is_none_is_said_in_a_body_too(home: Home) -> None:
     [
         ("deploy-target: /etc/{{ nothing }}.conf", "deploy-target: 'nothing' is undefined"),
         ("deploy-target: /etc/{{ host. }}.conf", "deploy-target: expected name or number"),
-        ("deploy-target: /etc/{{ host.nothing }}", "deploy-target: 'dict object' has no attribute 'nothing'"),
+        ("deploy-target: /etc/{{ host.nothing }}", "deploy-target: the value 'nothing' does not exist"),
     ],
 )
 def test_a_broken_variable_in_a_header_names_file_line_and_header(home: Home, header: str, said: str) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pki.common.errors import SET_CLOCK, PkiError
 from pki.common.reasons import Reason, Why
+from pki.config.identifiers import ROOTS, root_authority
 from pki.config.model import Inventory
 from pki.project.authorities import Authorities
 from pki.project.clock_guard import ClockGuard
@@ -24,8 +25,12 @@ def stale_reasons(now: datetime, authorities: Authorities, name: str) -> list[Re
     if issuing.not_after < now:
         return [Why.AUTHORITY_EXPIRED(generation=issuing.name, date=f"{issuing.not_after:%Y-%m-%d}")]
     root = authorities.root_of(issuing.certificate)
-    if name != "root" and (root is None or not canonical.is_issued_by(issuing.certificate, root.certificate)):
-        return [Why.AUTHORITY_UNSIGNED(generation=issuing.name, root=root.name if root else "a root in ca/root/")]
+    if name not in ROOTS and (root is None or not canonical.is_issued_by(issuing.certificate, root.certificate)):
+        return [
+            Why.AUTHORITY_UNSIGNED(
+                generation=issuing.name, root=root.name if root else f"a root in ca/{root_authority(name)}/"
+            )
+        ]
     return []
 
 
@@ -34,7 +39,8 @@ def can_shorten_renewals(inventory: Inventory, now: datetime, authorities: Autho
 
     Only then can the lifetime of a renewed certificate be shorter than its profile says.
     """
-    for authority, rule in (("server", inventory.profiles.server), ("client", inventory.profiles.client)):
+    profiles = inventory.profiles
+    for authority, rule in (("server", profiles.server), ("client", profiles.client), ("peer", profiles.peer)):
         issuer = authorities.issuing(authority)
         if issuer is not None and issuer.not_after - now <= rule.lifetime:
             return True

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pki.common import filesystem
-from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory
 from pki.config.proxies import largest_published
-from pki.project.authorities import Authorities
+from pki.project.authorities import Authorities, own_authorities
 from pki.project.layout import Store
 
 REMEDY = "publish.host: name a host with another proxy, in pki.yaml; docs/how-to/proxies.md"
@@ -50,6 +49,6 @@ def sizes(inventory: Inventory, store: Store, authorities: Authorities) -> list[
         return []
     publisher = inventory.publish.host
     server = f"{inventory.hosts[publisher].proxy} at {publisher}"
-    names = [name for authority in AUTHORITIES for name in authorities.live(authority)]
+    names = [name for authority in own_authorities(authorities) for name in authorities.live(authority)]
     crls = [PublishedCrl(name, filesystem.size_of(store.crl(name)), largest, server) for name in names]
     return [crl for crl in crls if crl.size > 0]  # 0: there is no file

@@ -60,7 +60,7 @@ def change_passphrase(project: Project, name: str, *, new: str | None = None, ol
 
 def _intermediate(store: Store, authorities: Authorities, name: str) -> Generation:
     """Return an intermediate by name. Raises PkiError for a root and for a name that does not exist."""
-    generations = [*store.generations("server"), *store.generations("client")]
+    generations = [name for authority in ("server", "client", "peer") for name in store.generations(authority)]
     generation = authorities.generation(name) if name in generations else None
     if name.startswith("root"):
         raise PkiError(f"{name}: the key of a root is on its vault, not in ca/", f"defined: {', '.join(generations)}")

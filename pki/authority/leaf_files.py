@@ -43,7 +43,7 @@ def _differences_from_written(store: Store, authorities: Authorities, leaf: Leaf
     bundle = parse_bundle(data, set())
     if bundle is not None and (bundle.key is None or is_pair(bundle)):
         cross_certificates = [
-            filesystem.read(path) for root in store.generations("root") for path in store.cross_certificates(root)
+            filesystem.read(path) for root in store.roots() for path in store.cross_certificates(root)
         ]
         for name in store.generations(leaf.authority):
             issuer = authorities.generation(name)

@@ -14,7 +14,7 @@ from cryptography import x509
 
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.config.identifiers import AUTHORITIES
+from pki.config.identifiers import ALL_AUTHORITIES
 from pki.config.model import Inventory
 from pki.ledger.types import CertificateQueries, Ledger, RecoveredRevocations
 from pki.project.authorities import Authorities
@@ -31,7 +31,7 @@ def signer_of(
     inventory: Inventory, store: Store, authorities: Authorities, crl: x509.CertificateRevocationList
 ) -> Generation | None:
     """Return the generation of this project, or the adopted CA, that signed a CRL; None for any other CRL."""
-    own_names = [name for authority in AUTHORITIES for name in store.generations(authority)]
+    own_names = [name for authority in ALL_AUTHORITIES for name in store.generations(authority)]
     for generation in filter(None, map(authorities.generation, [*own_names, *inventory.authorities.adopted])):
         certificate = generation.certificate
         if certificate.subject == crl.issuer and canonical.is_signed_by(crl, ca_public_key(certificate)):
@@ -51,7 +51,7 @@ def recover_from_crl(project: Project, crl: x509.CertificateRevocationList, sour
     recovered = project.ledger.recovery.record_crl(
         crl, issuer=issuer.name, default_expiry=issuer.not_after, source=source, at=project.now
     )
-    if issuer.authority == "root":
+    if issuer.name.is_root:
         _file_presigned_crl(project.store, project.now, project.authorities, issuer.name, recovered.number, crl)
     return recovered
 

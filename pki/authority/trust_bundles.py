@@ -88,18 +88,51 @@ def external_files(store: Store, authorities: Authorities, authority: str) -> di
     return files
 
 
+def peer_files(store: Store, authorities: Authorities) -> dict[str, bytes]:
+    """Return the trust file of clusters and their CA certificates in DER, by path relative to the project.
+
+    `peer.pem` has the roots of clusters and nothing else. No other file of the project has these roots: a peer
+    certificate is valid for servers and for clients, so whoever trusts its root accepts each member as both.
+    """
+    live = [generation for name in identifiers.PEER_AUTHORITIES for generation in authorities.live(name)]
+    generations = [authorities.generation(name) for name in live]
+    files = {
+        store.shown(store.ca_der(generation.name)): generation.certificate.public_bytes(serialization.Encoding.DER)
+        for generation in generations
+        if generation is not None
+    }
+    roots = [generation.pem for generation in reversed(generations) if generation and generation.name.is_root]
+    if not roots or None in generations:
+        raise authorities.missing_authority("peer")
+    return {**files, store.shown(store.trust("peer.pem")): b"".join(roots)}
+
+
+def peer_crl_bundle(store: Store, authorities: Authorities) -> dict[str, bytes]:
+    """Return the CRLs of every CA in the chains of clusters as one file. Raises PkiError when one of them is missing.
+
+    That of the newest authority is the first one: etcd reads no other.
+    """
+    names = [*reversed(authorities.live("peer")), *reversed(authorities.live("root-peer"))]
+    return {store.shown(store.crl("bundle-peer", "pem")): _joined_crls(store, names)}
+
+
 def client_crl_bundle(store: Store, authorities: Authorities) -> dict[str, bytes]:
     """Return the CRLs of every CA in every live client chain as one file, as nginx, HAProxy and Apache need it.
 
     Raises PkiError when one of these CRLs is missing.
     """
+    names = [*authorities.live("client"), *authorities.live("root")]
+    return {store.shown(store.client_crl_bundle()): _joined_crls(store, names)}
+
+
+def _joined_crls(store: Store, generations: list[GenerationName]) -> bytes:
     crls = []
-    for generation in [*authorities.live("client"), *authorities.live("root")]:
+    for generation in generations:
         crl = filesystem.read(store.crl(generation, "pem"))
         if crl is None:
             raise PkiError(f"the CRL of {generation} is missing", "./run doit")
         crls.append(crl)
-    return {store.shown(store.client_crl_bundle()): b"".join(crls)}
+    return b"".join(crls)
 
 
 def write(store: Store, expected: dict[str, bytes]) -> Outcome:

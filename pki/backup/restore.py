@@ -24,7 +24,7 @@ from pki.common import age, filesystem, sealed_records, state_format, yaml_text
 from pki.common.errors import PkiError
 from pki.common.timestamps import COMPACT
 from pki.config import loader
-from pki.config.identifiers import AUTHORITIES
+from pki.config.identifiers import ALL_AUTHORITIES
 from pki.config.model import Inventory
 from pki.ledger.last_seen import LAST_BACKUP
 from pki.project import adopted_ca
@@ -315,7 +315,7 @@ def recover_from_published_crls(project: Project) -> tuple[list[str], list[str]]
     recorded.
     """
     newer, serials = [], []
-    generations = [generation_name for name in AUTHORITIES for generation_name in project.store.generations(name)]
+    generations = [generation_name for name in ALL_AUTHORITIES for generation_name in project.store.generations(name)]
     for generation in [*generations, *project.inventory.authorities.adopted]:
         data = filesystem.read(project.store.crl(generation))
         if data is None:

@@ -18,10 +18,10 @@ from pki.ceremony.verify_response import ParsedResponse
 from pki.common import filesystem
 from pki.common.counts import counted
 from pki.common.errors import PkiError
-from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.identifiers import ALL_AUTHORITIES, GenerationName
 from pki.x509.canonical import fingerprint
 
-PRESIGNED = re.compile(r"(root-[0-9]+)(?:-crl-|/crl/)([0-9]+)\.pem")
+PRESIGNED = re.compile(r"(root(?:-peer)?-[0-9]+)(?:-crl-|/crl/)([0-9]+)\.pem")
 CLIENTS_FOLDER = "clients"  # client names may look like names of generations
 CrlPaths = dict[tuple[str, int], list[Path]]  # paths of the CRLs by root and number
 
@@ -186,7 +186,7 @@ def _unused_roots(folder: Path, created: _Created) -> list[str]:
 def _is_generation(path: Path) -> bool:
     """Return whether a file `cert.pem` is in the folder of a generation; folders of adopted CAs may have similar names."""
     name = path.parent.name
-    is_ours = GenerationName.parse(name).authority in {*AUTHORITIES, path.parent.parent.name}
+    is_ours = GenerationName.parse(name).authority in {*ALL_AUTHORITIES, path.parent.parent.name}
     return is_ours and bool(re.fullmatch(GENERATION, name))
 
 

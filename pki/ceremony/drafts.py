@@ -123,7 +123,7 @@ def draft_root(request: Request, requested: RequestedRoot, key: CertificatePubli
         subject=certificate_signing.subject_name(request.organisation, requested.common_name),
         key=key,
         dates=(requested.not_before, requested.not_after),
-        extensions=profiles.root_extensions(),
+        extensions=profiles.root_extensions(requested.domains, requested.addresses),
         issuer=None,
     )
 
@@ -153,6 +153,7 @@ def draft_cross_certificate(
         key=new_root.public_key(),
         dates=(requested.not_before, requested.not_after),
         extensions=profiles.cross_certificate_extensions()
+        + profiles.name_constraints_of(new_root)
         + profiles.publication_extensions(request.publish, requested.issuer),
         issuer=issuer,
     )

@@ -8,7 +8,11 @@ from pki.ceremony.request_response import Request, RequestedIntermediate, Reques
 from pki.ceremony.vault_contents import VaultContents
 from pki.x509 import keys
 
-PURPOSES = {"server": "certificates of servers", "client": "certificates of clients"}
+PURPOSES = {
+    "server": "certificates of servers",
+    "client": "certificates of clients",
+    "peer": "certificates of servers and of clients",
+}
 
 
 def in_paragraphs(lines: Iterable[str]) -> Iterator[str]:
@@ -24,6 +28,9 @@ def root_lines(request: Request) -> Iterator[str]:
     for root in request.roots:
         yield f"make {root.name}, “{root.common_name}”: a new {root.key} key and a certificate for it"
         yield f"  valid {root.not_before:%Y-%m-%d} to {root.not_after:%Y-%m-%d}"
+        if root.domains:
+            yield "  a root for clusters alone: nobody else trusts it"
+            yield f"  for names under {', '.join(root.domains)}; for addresses in {', '.join(map(str, root.addresses)) or 'none'}"
 
 
 def signature_lines(request: Request, contents: VaultContents) -> Iterator[str]:

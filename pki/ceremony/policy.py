@@ -22,7 +22,7 @@ from pki.ceremony.request_response import (
 from pki.ceremony.vault_contents import VaultContents
 from pki.common.errors import PkiError
 from pki.config.fields import SANDBOX
-from pki.config.identifiers import GenerationName
+from pki.config.identifiers import GenerationName, root_authority
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
 from pki.x509 import keys
 from pki.x509.canonical import fingerprint
@@ -37,7 +37,8 @@ KEY_KINDS = ("ec-p256", "ec-p384", "rsa-3072", "rsa-4096")
 def common_name(organisation: str, generation: str, *, sandbox: bool) -> str:
     """Return the common name of a CA, different for each generation: `Example Lab Server CA 1`."""
     name = GenerationName.parse(generation)
-    return f"{organisation} {f'{SANDBOX} ' if sandbox else ''}{name.authority.capitalize()} CA {name.number}"
+    kind = "Peer Root" if name.authority == "root-peer" else name.authority.capitalize()
+    return f"{organisation} {f'{SANDBOX} ' if sandbox else ''}{kind} CA {name.number}"
 
 
 def faults(request: Request, contents: VaultContents, *, roots_are_made: bool) -> list[str]:
@@ -136,6 +137,9 @@ def _new_root_faults(request: Request, root: RequestedRoot) -> Iterator[str]:
         )
     if fault := _start_fault(request, root.not_before):
         yield f"{root.name} {fault}"
+    if (root.authority == "root-peer") != bool(root.domains):
+        limit = "only" if root.domains else "no"
+        yield f"{root.name} would have {limit} limits of names; a root of clusters has them, and the root of servers and clients none"
     if all(series.root != root.name for series in request.crl_series):
         yield f"{root.name} would have no CRL, and servers refuse every client of a root without one"
 
@@ -194,6 +198,8 @@ def _intermediate_faults(request: Request, requested: RequestedIntermediate, con
     if others_with_key:
         yield f"its key is also that of {others_with_key[0]}; every generation needs its own key"
     yield from _date_faults(request, requested.not_before, requested.not_after, requested.issuer, contents)
+    if root_authority(requested.authority) != GenerationName.parse(requested.issuer).authority:
+        yield f"would be signed by {requested.issuer}; expected a generation of {root_authority(requested.authority)}"
     if requested.is_external and requested.addresses:
         yield f"would permit addresses: {', '.join(map(str, requested.addresses))}; an external authority has DNS names only"
 
@@ -233,6 +239,8 @@ def _cross_faults(request: Request, contents: VaultContents) -> Iterator[str]:
         if requested.name == requested.issuer:
             yield f"{requested.name} cannot certify itself"
             continue
+        if GenerationName.parse(requested.name).authority != GenerationName.parse(requested.issuer).authority:
+            yield f"{requested.name} by {requested.issuer}: clusters have a root of their own, which certifies no other root"
         if all(root.name != requested.name for root in request.roots):
             yield f"{requested.name} by {requested.issuer}: {requested.name} is not a root that this ceremony creates"
         for fault in _date_faults(request, requested.not_before, requested.not_after, requested.issuer, contents):
@@ -337,7 +345,10 @@ def _destruction_faults(request: Request, contents: VaultContents) -> Iterator[s
         if root not in contents.roots:
             yield f"{root} is to be destroyed and is not in this vault"
             continue
-        if root == roots[-1]:
+        newest = [
+            name for name in roots if GenerationName.parse(name).authority == GenerationName.parse(root).authority
+        ]
+        if root == newest[-1]:
             yield f"{root} is the root that signs; there must be another one before its key is destroyed"
         crls_until = max(
             (series.presigned_crls[-1].next_update for series in request.crl_series if series.root == root),

@@ -13,7 +13,15 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
 from cryptography import x509
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from pki.common import yaml_text
 from pki.common.errors import PkiError
@@ -26,8 +34,10 @@ from pki.config.name_fields import Domain
 from pki.config.strict_model import StrictModel
 from pki.x509.revocation import REASONS, CrlEntry
 
-GENERATION = rf"{AUTHORITY_NAME}-[1-9][0-9]{{0,3}}"  # of root, server, client, or an external authority
-ROOT = r"root-[1-9][0-9]{0,3}"
+GENERATION = (
+    rf"{AUTHORITY_NAME}-[1-9][0-9]{{0,3}}"  # of root, root-peer, server, client, peer, or an external authority
+)
+ROOT = r"root(-peer)?-[1-9][0-9]{0,3}"
 DIGEST = r"[0-9a-f]{64}"
 NO_RESPONSE = "none"
 CLOCK_TOLERANCE = timedelta(hours=1)  # difference between the clocks of two machines
@@ -117,13 +127,26 @@ class RevokedCa(StrictModel):
 
 
 class RequestedRoot(StrictModel):
-    """A root certificate to create."""
+    """A root certificate to create; only that of clusters, such as root-peer-1, is limited to `domains` and `addresses`."""
 
     name: RootName
     common_name: Line
     key: AuthorityKeyKind
     not_before: Instant
     not_after: Instant
+    domains: tuple[Domain, ...] = ()
+    addresses: tuple[PermittedNetwork, ...] = ()
+
+    @property
+    def authority(self) -> str:
+        """Return `root` or `root-peer`."""
+        return GenerationName.parse(self.name).authority
+
+    @model_serializer(mode="wrap")
+    def _without_empty_limits(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the limits out of a root that has none: requests of earlier versions stay valid byte for byte."""
+        limits = {"domains", "addresses"} if not self.domains else set[str]()
+        return {key: value for key, value in serialize(self).items() if key not in limits}
 
 
 class RequestedIntermediate(StrictModel):
@@ -140,7 +163,7 @@ class RequestedIntermediate(StrictModel):
 
     @property
     def authority(self) -> str:
-        """Return `server`, `client`, or the name of an external authority."""
+        """Return `server`, `client`, `peer`, or the name of an external authority."""
         return GenerationName.parse(self.name).authority
 
     @property
@@ -149,8 +172,10 @@ class RequestedIntermediate(StrictModel):
         return GenerationName.parse(self.name).is_external
 
     @property
-    def purpose(self) -> Literal["server", "client"]:
-        """Return for what the certificates of this intermediate are."""
+    def purpose(self) -> Literal["server", "client", "peer"]:
+        """Return for what the certificates of this intermediate are; `peer` is for both."""
+        if self.authority == "peer":
+            return "peer"
         return "client" if self.authority == "client" else "server"
 
 
@@ -224,7 +249,7 @@ class SignedCrl(StrictModel):
 
     root: RootName
     number: Count
-    file: Annotated[str, Field(pattern=r"^root-[0-9]+-crl-[0-9]+\.pem$")]
+    file: Annotated[str, Field(pattern=r"^root(-peer)?-[0-9]+-crl-[0-9]+\.pem$")]
     sha256: Digest
 
 

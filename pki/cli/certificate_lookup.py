@@ -11,7 +11,7 @@ from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
 from pki.config.ip_addresses import canonical_address
-from pki.config.leaf_certificates import leaf_name
+from pki.config.leaf_certificates import leaf_name, peer_leaf_name
 from pki.config.model import Inventory, Leaf
 from pki.config.name_fields import CLIENT_PREFIX
 from pki.ledger.types import Issued
@@ -90,6 +90,7 @@ class Names:
         if name in self.inventory.hosts:
             yield Meaning(leaf_name(name, "tls"), "a host")
             yield Meaning(leaf_name(name, "mtls"), "a host")
+            yield Meaning(peer_leaf_name(name), "a host")
 
 
 def is_among(name: str, names: Iterable[str]) -> bool:

@@ -175,8 +175,8 @@ def secret_reader(
 
 def _files_for(root: str, files: list[str]) -> list[str]:
     """Return the files that are named for a root; if there are none, those that are for any root."""
-    own_files = [file.removeprefix(f"{root}=") for file in files if file.startswith(f"{root}=")]
-    return own_files or [file for file in files if not re.match(r"root-[0-9]+=", file)]
+    own = [file.removeprefix(f"{root}=") for file in files if file.startswith(f"{root}=")]
+    return own or [file for file in files if not re.match(r"root(-peer)?-[0-9]+=", file)]
 
 
 def _secret(context: Context, vault: Vault, root: str, passphrase_file: str, share_files: list[str]) -> str:

@@ -12,12 +12,13 @@ from pki.cli.decorator import command, project_as_it_is
 from pki.cli.json_output import ExplainLine, ExplainOutput
 from pki.common.remedies import for_this_project
 from pki.common.terminal import Screen
-from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
+from pki.config.identifiers import ALL_AUTHORITIES, AUTHORITIES, ArtifactId, GenerationName
 from pki.config.leaf_certificates import client_artifact
 from pki.monitor import explanation
 from pki.monitor.explanation import Line
 from pki.pipeline import plan
 from pki.pipeline.plan import Plan
+from pki.project.authorities import own_authorities
 from pki.project.project import Project
 
 LABEL_WIDTH = 13  # of the longest label, `if it expires`
@@ -54,19 +55,20 @@ def _explanation(
         generation for authority in project.store.authorities() for generation in project.store.generations(authority)
     ]
     bare = artifact.name if artifact.kind == "authority" else name
-    is_meant = artifact.kind == "authority" or bare in AUTHORITIES or bare not in plan.leaves
+    is_meant = artifact.kind == "authority" or bare in ALL_AUTHORITIES or bare not in plan.leaves
     if bare in project.store.authorities() and is_meant and (issuing := project.authorities.issuing(bare)):
         bare = issuing.name
     if bare in generations:
         return ArtifactId("authority", bare), explanation.Explainer(project).authority(
             project.authorities.existing(bare)
         )
-    if bare in {*AUTHORITIES, *(root.name for root in project.roots.missing if root.name)}:
+    expected = ALL_AUTHORITIES if project.inventory.authorities.peer else AUTHORITIES
+    if bare in {*expected, *(root.name for root in project.roots.missing if root.name)}:
         return ArtifactId("authority", bare), explanation.explain_missing_authority(
             project.inventory, project.store, project.authorities, project.roots, bare
         )
     if artifact.kind == "crl":
-        if artifact.name in AUTHORITIES:
+        if artifact.name in own_authorities(project.authorities):
             generation = str(project.authorities.live(artifact.name)[-1])
         else:
             generation = require_one_of(artifact.name, generations, "authority")

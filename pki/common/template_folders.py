@@ -49,7 +49,7 @@ class TemplateFolders:
                 results.append(FoundFile(name, self.project, fault))
             elif self.program:
                 results.append(FoundFile(name, self.program))
-        return sorted(results, key=lambda file: Path(file.name))
+        return sorted(results, key=lambda file: file.name.split("/"))
 
     def names(self) -> list[str]:
         """Return the path of each file below `templates/`."""
@@ -113,8 +113,8 @@ def _walk(folder: Path) -> Iterable[tuple[str, PkiError | None]]:
     """
     results: list[tuple[str, PkiError | None]] = []
 
-    def name_of(path: str | os.PathLike[str]) -> str:
-        return Path(path).relative_to(folder).as_posix()
+    def name_of(path: str) -> str:
+        return path.removeprefix(f"{folder}/") if path != str(folder) else "."
 
     def unreadable(error: OSError) -> None:
         name = name_of(error.filename)
@@ -132,7 +132,7 @@ def _walk(folder: Path) -> Iterable[tuple[str, PkiError | None]]:
                     f"{shown}: is a link to a folder, which is not followed", "copy the folder itself there"
                 )
                 results.append((name_of(f"{root}/{name}"), fault))
-    return sorted(results, key=lambda result: Path(result[0]))
+    return sorted(results, key=lambda result: result[0].split("/"))
 
 
 def _unreadable(shown: str, error: OSError, look: str) -> PkiError:

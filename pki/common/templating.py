@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
@@ -18,7 +17,6 @@ from jinja2 import (
     BaseLoader,
     Environment,
     FileSystemLoader,
-    StrictUndefined,
     Template,
     TemplateError,
     TemplateNotFound,
@@ -43,6 +41,7 @@ from pki.common.file_headers import usage_fault
 from pki.common.limited_process import TOO_LARGE
 from pki.common.template_delimiters import RAW
 from pki.common.template_folders import TemplateFolders
+from pki.common.template_names import UnknownValue, did_you_mean
 from pki.common.visible import in_one_line
 
 HARMLESS = (  # nodes that cannot need much time or memory: no loops, calls or arithmetic, and only HARMLESS_FILTERS
@@ -249,7 +248,7 @@ class Templates:
         for node in () if asks_first else tree.find_all((nodes.Filter, nodes.Test)):
             kind, names = tables[type(node)]
             if node.name not in names:
-                suggestion = _did_you_mean(node.name, names)
+                suggestion = did_you_mean(node.name, names)
                 yield PkiError(f"templates/{name}:{node.lineno}: unknown {kind} {node.name!r}{suggestion}", FIX)
         blocks = set[str]()
         for block in tree.find_all(nodes.Block):
@@ -300,11 +299,6 @@ def _unchanged(_context: object, value: object) -> object:
     return value
 
 
-def _did_you_mean(name: str, table: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, table, n=1, cutoff=0.7)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
 def _message(error: BaseException) -> str:
     """Return the message of an error of a template, in one line."""
     if isinstance(error, TemplateNotFound):
@@ -350,7 +344,7 @@ def _environment(
 ) -> Environment:
     environment = kind(
         loader=loader,
-        undefined=StrictUndefined,
+        undefined=UnknownValue,
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,

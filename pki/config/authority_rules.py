@@ -8,7 +8,15 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from pki.config.fields import AdoptedFolder, AuthorityKeyKind, AuthorityName, RelativeFile, TokenAddress
+from pki.config.fields import (
+    EMPTY_OR_MAPPING,
+    AdoptedFolder,
+    AuthorityKeyKind,
+    AuthorityName,
+    RelativeFile,
+    TokenAddress,
+)
+from pki.config.identifiers import ROOTS
 from pki.config.name_fields import Domain
 from pki.config.strict_model import StrictModel
 from pki.config.time_fields import Duration
@@ -44,7 +52,7 @@ class RootRule(StrictModel):
 
 
 class IntermediateRule(StrictModel):
-    """The server or the client CA; `overlap` is as for a root, `token` the PKCS#11 URI of the token with its key."""
+    """The server, client or peer CA; `overlap` is as for a root, `token` the PKCS#11 URI of the token with its key."""
 
     lifetime: Duration = timedelta(days=730)
     key: AuthorityKeyKind = "ec-p384"
@@ -94,7 +102,11 @@ OtherRule = Annotated[
 
 
 class AuthorityRules(StrictModel):
-    """The CAs of the project. Every key other than root, server and client names an adopted CA or an external authority."""
+    """The CAs of the project. Every key other than those below names an adopted CA or an external authority.
+
+    `peer` adds a CA for clusters whose members are servers and clients of one another. It is below a root of its own,
+    which follows the rules of `root`.
+    """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[
@@ -105,6 +117,7 @@ class AuthorityRules(StrictModel):
     root: RootRule = RootRule()
     server: IntermediateRule = IntermediateRule()
     client: IntermediateRule = IntermediateRule()
+    peer: Annotated[IntermediateRule | None, EMPTY_OR_MAPPING] = None
 
     @property
     def adopted(self) -> dict[str, AdoptedRule]:
@@ -117,25 +130,28 @@ class AuthorityRules(StrictModel):
         return {name: rule for name, rule in self.__pydantic_extra__.items() if isinstance(rule, ExternalRule)}
 
     def intermediate(self, authority: str) -> IntermediateRule:
-        """Return the rule of the `server` or `client` CA."""
+        """Return the rule of the `server`, `client` or `peer` CA; the default of a peer CA that pki.yaml no longer declares."""
+        if authority == "peer":
+            return self.peer or IntermediateRule()
         return self.server if authority == "server" else self.client
 
     @property
     def longest_intermediate(self) -> timedelta:
         """Return the longest lifetime of an intermediate that a root certifies."""
         externals = (rule.lifetime for rule in self.externals.values())
-        return max(self.server.lifetime, self.client.lifetime, *externals)
+        peer = (self.peer.lifetime,) if self.peer else ()
+        return max(self.server.lifetime, self.client.lifetime, *peer, *externals)
 
     def lifetime(self, authority: str) -> timedelta:
-        """Return the lifetime of a new generation of the server or client CA, or of an external authority."""
+        """Return the lifetime of a new generation of the server, client or peer CA, or of an external authority."""
         external = self.externals.get(authority)
         return external.lifetime if external else self.intermediate(authority).lifetime
 
     def overlap(self, authority: str) -> timedelta:
         """Return the overlap of an authority; the default for an external one that pki.yaml no longer declares."""
-        if authority == "root":
+        if authority in ROOTS:
             return self.root.overlap
-        if authority in {"server", "client"}:
+        if authority in {"server", "client", "peer"}:
             return self.intermediate(authority).overlap
         external = self.externals.get(authority)
         return external.overlap if external else EXTERNAL_OVERLAP

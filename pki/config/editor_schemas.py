@@ -24,11 +24,11 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 SECRET_NAMES = {  # pattern of the names in secrets.yaml → their description
     "^smtp$": "smtp",
     "^ledger$": "ledger",
-    r"^root-[1-9][0-9]*$": "root",
-    r"^(server|client)-[1-9][0-9]*(\.new)?$": "intermediate",
+    r"^root(-peer)?-[1-9][0-9]*$": "root",
+    r"^(server|client|peer)-[1-9][0-9]*(\.new)?$": "intermediate",
     f"^({NOTIFY})$": "notify",
     f"^{PKCS12}$": "p12",
-    rf"^(?!(root|server|client|notify|smtp|ledger|backup|p12)\b){AUTHORITY_NAME}(\.new)?$": "adopted",
+    rf"^(?!(root|server|client|peer|notify|smtp|ledger|backup|p12)\b){AUTHORITY_NAME}(\.new)?$": "adopted",
 }
 
 

@@ -17,7 +17,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pki.config.ip_addresses import canonical_url, parse_address
 
 SANDBOX = "SANDBOX"
-CA_NAME = re.compile(r" (Root|Server|Client) CA ([0-9]+)$")  # the end of the CN of every CA of a project
+CA_NAME = re.compile(
+    r"(?<! Peer) (Root|Server|Client) CA ([0-9]+)$"
+)  # the end of the CN of CAs for servers and clients
 
 IN_BRACKETS = r"\[[0-9A-Fa-f:.]+\]"  # an IPv6 address; the validators check it
 MAIL_SERVER = rf"outbox|smtps?://([A-Za-z0-9.-]+|{IN_BRACKETS})(:[0-9]{{1,5}})?"
@@ -27,7 +29,7 @@ SSH_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 DESTINATION = rf"{SSH_NAME}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*"
 NOTIFY = r"notify(-[a-z0-9]+)*"
 PKCS12 = r"p12(-[a-z0-9][a-z0-9._-]{0,49})?"  # of every PKCS#12 file, or of that of one leaf
-SECRET = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|ledger|{NOTIFY}|{PKCS12}"
+SECRET = rf"(root|root-peer|server|client|peer)(-[1-9][0-9]*)?|backup|smtp|ledger|{NOTIFY}|{PKCS12}"
 AUTHORITY_NAME = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
 PROBE_ROUTE = rf"none|direct|({ACCOUNT}@)?({SSH_NAME}|{IN_BRACKETS})(:[0-9]{{1,5}})?"
 RELOAD = r"(?=.{1,1000}$)\S(.*\S)?"  # what pki-apply.conf permits is one line
@@ -36,7 +38,7 @@ PROTOCOL = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}(/[A-Za-z0-9._+-]{1,32})?"
 UNSEEN: frozenset[str] = frozenset({"openvpn", "radius"})  # over UDP: this program cannot ask such servers
 CARRIES_HTTP = re.compile(r"(h2|h3|http|tls)([^a-z].*|c.*|s.*)?", re.IGNORECASE)
 BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
-EXPECTED_SECRETS = "expected file, root, server, client, a generation such as server-2, backup, smtp, ledger, notify-NAME, p12, p12-LEAF, or an adopted authority"
+EXPECTED_SECRETS = "expected file, root, server, client, peer, a generation such as server-2, backup, smtp, ledger, notify-NAME, p12, p12-LEAF, or an adopted authority"
 # an adopted authority must not have one of these names: the project uses them
 RESERVED_NAMES = {
     *(
@@ -44,6 +46,7 @@ RESERVED_NAMES = {
         "authority",
         "backup",
         "bundle-client",
+        "bundle-peer",
         "cert",
         "ceremony",
         "crl",
@@ -97,7 +100,7 @@ Verifier = Literal["openssl", "gnutls"]
 Proxy = Literal["nginx", "haproxy", "caddy", "apache", "traefik"]
 Deliver = Literal["folder", "ssh", "local", "none"]
 TrustStore = Literal["debian", "rhel", "nss", "java", "none"]
-ProfileName = Literal["server", "client"]
+ProfileName = Literal["server", "client", "peer"]
 
 
 def _ledger_address(value: str) -> str:
@@ -223,7 +226,7 @@ def _adopted_folder(value: str) -> str:
 def _authority_name(value: str) -> str:
     if not re.fullmatch(AUTHORITY_NAME, value) or re.search(r"-[0-9]+$", value):
         raise ValueError("expected a name such as legacy: lower-case letters, digits and hyphens, no number at its end")
-    if value in RESERVED_NAMES or value.partition("-")[0] in {"root", "server", "client", "notify", "p12"}:
+    if value in RESERVED_NAMES or value.partition("-")[0] in {"root", "server", "client", "peer", "notify", "p12"}:
         raise ValueError(f"{value} is reserved; expected a name such as legacy")
     return value
 

@@ -80,17 +80,17 @@ class GenerationName(str):
 
     @property
     def is_root(self) -> bool:
-        """Return whether this is a root of the project."""
-        return self.authority == "root" and self.number > 0
+        """Return whether this is a root of the project: of its servers and clients, or of its clusters (`root-peer-1`)."""
+        return self.authority in ROOTS and self.number > 0
 
     @property
     def is_external(self) -> bool:
         """Return whether this is an external authority: an intermediate whose key is on the server of somebody else."""
-        return self.number > 0 and self.authority not in AUTHORITIES
+        return self.number > 0 and self.authority not in ALL_AUTHORITIES
 
     @property
     def profile(self) -> str:
-        """Return the profile of its certificate in the ledger: root, server-ca, client-ca or external-ca."""
+        """Return the profile of its certificate in the ledger: root, server-ca, client-ca, peer-ca or external-ca."""
         return "root" if self.is_root else f"{'external' if self.is_external else self.authority}-ca"
 
     @property
@@ -102,5 +102,14 @@ class GenerationName(str):
         return GenerationName.parse, (str(self),)
 
 
-AUTHORITIES = ("root", "server", "client")
-OWN_FOLDERS = (*AUTHORITIES, "clients", "ceremonies")  # of `ca/`; external authorities have folders beside them
+AUTHORITIES = ("root", "server", "client")  # of every project
+PEER_AUTHORITIES = ("root-peer", "peer")  # only with `authorities.peer`: a root of their own, and its intermediate
+ALL_AUTHORITIES = (*AUTHORITIES, *PEER_AUTHORITIES)
+INTERMEDIATES = {"root": ("server", "client"), "root-peer": ("peer",)}  # of each root; none is below two roots
+ROOTS = tuple(INTERMEDIATES)
+OWN_FOLDERS = (*ALL_AUTHORITIES, "clients", "ceremonies")  # of `ca/`; external authorities have folders beside them
+
+
+def root_authority(authority: str) -> str:
+    """Return the root authority above an authority, `root` or `root-peer`; of a root itself."""
+    return "root-peer" if authority in PEER_AUTHORITIES else "root"

@@ -134,6 +134,11 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
         "root": Key("The roots.", "{lifetime: 15y}"),
         "server": Key("The CA that issues server certificates.", "{lifetime: 3y}"),
         "client": Key("The CA that issues client certificates.", "{lifetime: 3y}"),
+        "peer": Key(
+            "Adds a CA for clusters whose members are servers and clients of one another, below a root of its own; `{}` for the defaults.",
+            "{lifetime: 2y}",
+            "no such CA",
+        ),
     },
     "RootRule": {
         "lifetime": Key(f"Time for which a new root is valid: {DURATION}.", "15y"),
@@ -190,6 +195,7 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
     "Profiles": {
         "server": Key("Profile of server certificates.", "{lifetime: 60d, renew_before: 20d}"),
         "client": Key("Profile of client certificates.", "{lifetime: 1y, renew_before: 30d}"),
+        "peer": Key("Profile of the certificates of cluster members.", "{lifetime: 60d, renew_before: 20d}"),
     },
     "ServerRule": PROFILE,
     "ClientRule": PROFILE,
@@ -234,6 +240,11 @@ PKI_YAML: Mapping[str, Mapping[str, Key]] = {
         "names": Key(
             "Further DNS names and addresses in the host's `tls` certificate, for devices without a service.",
             "[switch.lab.internal, 10.10.0.2]",
+        ),
+        "peer": Key(
+            "DNS names and addresses in the host's certificate as a member of a cluster, for servers and clients; needs `authorities.peer`.",
+            "[etcd1.lab.internal, 10.10.0.21]",
+            "no such certificate",
         ),
         "shared": Key("Whether its certificates may have names that belong to another host.", "true"),
         "key": KEY,

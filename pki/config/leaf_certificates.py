@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
-from pki.config.fields import Access
+from pki.config.fields import Access, ProfileName
 from pki.config.identifiers import ArtifactId
 from pki.config.ip_addresses import IpNetwork, as_tuple, is_address, is_within
 from pki.config.model import Client, Host, Inventory, Leaf, ServerRule
@@ -89,32 +89,43 @@ def renew_before(rule: ServerRule, name: str) -> timedelta:
 
 
 def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:
-    """Yield one leaf for each access level of a host, with the names of the services of that level."""
-    rule = inventory.profiles.server
+    """Yield one leaf for each access level of a host, with the names of the services of that level, then its peer leaf."""
     by_access: dict[Access, list[str]] = {"tls": list(host.names), "mtls": []}
     for service_name, service in host.services.items():
         by_access[service.access] += service_names(inventory, host, service_name)
     for access, all_names in by_access.items():
         names = list(dict.fromkeys(all_names))  # services on different ports may share a name
-        if not names:
-            continue
-        certificate_name = leaf_name(name, access)
-        addresses = tuple(filter(is_address, names))
-        dns = tuple(dns_name for dns_name in names if dns_name not in addresses)
-        yield Leaf(
-            name=certificate_name,
-            profile="server",
-            common_name=dns[0] if dns and len(dns[0]) <= 64 else "",
-            dns=dns,
-            addresses=addresses,
-            emails=(),
-            key=host.key or rule.key,
-            rekey=(host.rekey or rule.rekey) == "new",
-            lifetime=rule.lifetime,
-            renew_before=renew_before(rule, certificate_name),
-            request=host.request,
-            declared=f"hosts.{name}",
-        )
+        if names:
+            leaf = _host_leaf(leaf_name(name, access), "server", host, inventory.profiles.server, names)
+            yield replace(leaf, request=host.request, declared=f"hosts.{name}")
+    if host.peer:
+        leaf = _host_leaf(peer_leaf_name(name), "peer", host, inventory.profiles.peer, host.peer)
+        yield replace(leaf, declared=f"hosts.{name}")
+
+
+def peer_leaf_name(host: str) -> str:
+    """Return the name of a host's leaf as a member of a cluster."""
+    return f"{host}-peer"
+
+
+def _host_leaf(name: str, profile: ProfileName, host: Host, rule: ServerRule, names: Sequence[str]) -> Leaf:
+    """Return a leaf of a host for `names`."""
+    addresses = tuple(filter(is_address, names))
+    dns = tuple(dns_name for dns_name in names if dns_name not in addresses)
+    return Leaf(
+        name=name,
+        profile=profile,
+        common_name=dns[0] if dns and len(dns[0]) <= 64 else "",
+        dns=dns,
+        addresses=addresses,
+        emails=(),
+        key=host.key or rule.key,
+        rekey=(host.rekey or rule.rekey) == "new",
+        lifetime=rule.lifetime,
+        renew_before=renew_before(rule, name),
+        request=None,
+        declared="hosts",
+    )
 
 
 def client_artifact(name: str) -> ArtifactId:
@@ -208,6 +219,9 @@ def host_claims(inventory: Inventory, only: Container[str] | None = None) -> Ite
         for name in host.names:
             if only is None or name in only:
                 yield Claim("server", name, host_name, ("hosts", host_name, "names"), host.shared)
+        for name in host.peer:
+            if only is None or name in only:
+                yield Claim("server", name, host_name, ("hosts", host_name, "peer"), host.shared)
         for service, settings in host.services.items():
             for name in service_names(inventory, host, service):
                 if only is None or name in only:

@@ -93,6 +93,7 @@ class Profiles(StrictModel):
 
     server: ServerRule = ServerRule()
     client: ClientRule = ClientRule()
+    peer: ServerRule = ServerRule()
 
 
 class Publish(StrictModel):
@@ -189,7 +190,7 @@ class Host(StrictModel):
     With `scope: certificates`, only managed files with `deploy-artifact` are delivered. `trust` are the trust stores
     that the roots are installed in. Hosts of one `group` are never changed at the same time. `probe` is the route to its
     services: a jump host, `direct`, or `none`. `reload` is the command that reloads the proxy, where it is not the usual
-    one. With `shared: true`, its certificates may have names that belong to another host. `request` is the file with the certificate request (CSR) of a device that keeps its own key.
+    one. `peer` are the names in its certificate as a member of a cluster. With `shared: true`, its certificates may have names that belong to another host. `request` is the file with the certificate request (CSR) of a device that keeps its own key.
     """
 
     network: Slug
@@ -206,6 +207,7 @@ class Host(StrictModel):
     reload: Reload | None = None
     services: Annotated[dict[Slug, Service], EMPTY_OR_MAPPING] = {}
     names: Annotated[tuple[SubjectName, ...], SINGLE_OR_LIST] = ()
+    peer: Annotated[tuple[SubjectName, ...], SINGLE_OR_LIST] = ()
     shared: bool = False
     key: LeafKeyKind | None = None
     rekey: Literal["new", "keep"] | None = None

@@ -227,7 +227,7 @@ def _read_profile(configuration: Configuration, extensions: Mapping[str, Value])
         raise PkiError(
             f"{expected}, not both",
             "use two files with one purpose each: this one with serverAuth, and a copy with clientAuth, another file name, "
-            "deploy-target and CN",
+            "deploy-target and CN; for a member of a cluster, peer under its host in pki.yaml",
         )
     others = ", ".join(sorted(purposes - SERVER - CLIENT))
     raise PkiError(f"{expected}; certificates for {others} are not issued", "remove the other purposes")

@@ -16,7 +16,7 @@ from pki.config.fields import (
     matching,
     relative_file,
 )
-from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.identifiers import ALL_AUTHORITIES, GenerationName
 from pki.config.strict_model import StrictModel
 
 
@@ -66,7 +66,7 @@ class Secrets(StrictModel):
     def source(self, name: str) -> SecretSource | None:
         """Return the source of a secret: under its own name (`server-2`), else under that of its authority (`server`)."""
         named, authority = self.named, GenerationName.parse(name).authority
-        return named.get(name) or (named.get(authority) if authority in AUTHORITIES else None)
+        return named.get(name) or (named.get(authority) if authority in ALL_AUTHORITIES else None)
 
     @property
     def names(self) -> list[str]:

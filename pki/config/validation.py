@@ -80,7 +80,7 @@ def _template_faults(inventory: Inventory) -> Iterator[Fault]:
 
 def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
     authorities = inventory.authorities
-    for name in ("server", "client"):
+    for name in _issuing_names(authorities):
         authority, profile = getattr(authorities, name), getattr(inventory.profiles, name)
         if authority.lifetime > authorities.root.lifetime:
             yield (
@@ -111,6 +111,11 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
         yield ("profiles", "server", "lifetime"), "more than 825d, the limit of Apple's systems"
 
 
+def _issuing_names(authorities: AuthorityRules) -> tuple[str, ...]:
+    """Return the intermediates of the project, which are also the names of the profiles."""
+    return ("server", "client", *(["peer"] if authorities.peer else []))
+
+
 def _no_time_of_use(profile: ServerRule) -> str:
     """Return the message for a `renew_before` that renews a certificate when it is issued, or before."""
     before, lifetime, backdating = profile.renew_before, profile.lifetime, backdate(profile.lifetime)
@@ -128,7 +133,7 @@ def _schedule_faults(inventory: Inventory) -> Iterator[Fault]:
     if not pause:
         return
     reason = f"is shorter than {format_duration(pause)}, the longest time between two runs (schedule)"
-    for name in ("server", "client"):
+    for name in _issuing_names(inventory.authorities):
         crl, before = getattr(inventory.authorities, name).crl, getattr(inventory.profiles, name).renew_before
         if before < pause:
             yield ("profiles", name, "renew_before"), f"{format_duration(before)} {reason}"
@@ -353,7 +358,7 @@ def _name_faults(inventory: Inventory, position_text: PositionText) -> Iterator[
         if fault := name_fault(inventory, claim.name):
             yield claim.place, fault
         first_place = at_host.setdefault((claim.owner, claim.name), claim.place)
-        if first_place is not claim.place and not service_rules.share_name(inventory, first_place, claim.place):
+        if first_place is not claim.place and not _may_share_name(inventory, first_place, claim.place):
             user = dotted_path(first_place)[:-2]
             yield (
                 claim.place,
@@ -366,6 +371,13 @@ def _name_faults(inventory: Inventory, position_text: PositionText) -> Iterator[
         names.add([claim])
 
 
+def _may_share_name(inventory: Inventory, first: Place, second: Place) -> bool:
+    """Return whether a host may use a name at two places: in its peer certificate and in another one, or in two services."""
+    if first != second and "peer" in {first[2], second[2]}:
+        return True
+    return service_rules.share_name(inventory, first, second)
+
+
 def _leaf_faults(inventory: Inventory) -> Iterator[Fault]:
     owners = {f"client-{name}": f"clients.{name}" for name in inventory.clients}
     for name, host in inventory.hosts.items():
@@ -374,10 +386,13 @@ def _leaf_faults(inventory: Inventory) -> Iterator[Fault]:
             if leaf in owners:
                 yield ("hosts", name), f"its certificate would be called {leaf}, like that of {owners[leaf]}"
             owners[leaf] = f"hosts.{name}"
-        if host.request and len(leaves) > 1:
+        if host.peer and inventory.authorities.peer is None:
+            yield ("hosts", name, "peer"), "needs the authority of clusters: write authorities: {peer: {}}"
+        requested = [leaf for leaf in host_leaves(inventory, name, host) if leaf.request]
+        if len(requested) > 1:
             yield (
                 ("hosts", name, "request"),
                 "one request cannot serve two access levels; split the host into two",
             )
-        if host.request and not leaves:
+        if host.request and not requested:
             yield ("hosts", name, "request"), "the host has no name to certify; give it names or services"

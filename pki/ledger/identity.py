@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from pki.common import filesystem, sealed_records
 from pki.common.errors import LedgerError
-from pki.config.identifiers import AUTHORITIES
+from pki.config.identifiers import ALL_AUTHORITIES
 from pki.ledger.last_seen import PROJECT_ID, authority_certificates, project_id
 from pki.ledger.rows import as_hex
 from pki.ledger.tables import SCHEMA, certificates, head
@@ -57,7 +57,7 @@ def require_own_ledger(db: Connection, folder: Path, place: str, *, has_events: 
 def require_own_authorities(db: Connection, folder: Path, place: str) -> None:
     """Raise LedgerError if a ledger without an identity contains CAs of another project, and none of this one."""
     if db.execute(sql.select(sql.func.max(head.c.schema))).scalar() != SCHEMA and not _knows_an_authority(db, folder):
-        is_ca = certificates.c.profile.in_(["root", *(f"{name}-ca" for name in AUTHORITIES)])
+        is_ca = certificates.c.profile.in_(["root", *(f"{name}-ca" for name in ALL_AUTHORITIES)])
         if db.execute(sql.select(certificates.c.seq).where(is_ca)).first():
             raise _foreign(f"{place}: contains CAs of another project, and none of this one", place)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pki.common import filesystem, sealed_records
 from pki.common.sealed_records import short_digest
-from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.identifiers import ALL_AUTHORITIES, GenerationName
 from pki.ledger.types import Head
 
 LEDGER_HEAD = ".ledger-head.json"  # the newest head that this machine observed
@@ -45,6 +45,6 @@ def project_id(ca: Path) -> str:
 
 
 def authority_certificates(ca: Path) -> list[Path]:
-    """Return the paths of the certificates of all generations of root, server and client."""
-    paths = (path for authority in AUTHORITIES for path in sorted((ca / authority).glob(f"{authority}-*/cert.pem")))
+    """Return the paths of the certificates of all generations of the authorities whose keys are in `ca/` or in the vault."""
+    paths = (path for authority in ALL_AUTHORITIES for path in sorted((ca / authority).glob(f"{authority}-*/cert.pem")))
     return [path for path in paths if GenerationName.parse(path.parent.name).number]

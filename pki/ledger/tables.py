@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-from pki.config.identifiers import AUTHORITIES
+from pki.config.identifiers import ALL_AUTHORITIES
 
 SCHEMA = 3
 
@@ -102,4 +102,4 @@ TABLES = {"certificate": certificates, "revocation": revocations, "crl": crls, "
 
 def is_ours(table: sql.Table) -> sql.ColumnElement[bool]:
     """Return the condition that selects rows of the project's own CAs, without adopted CAs."""
-    return sql.or_(*(table.c.issuer.startswith(f"{authority}-") for authority in AUTHORITIES))
+    return sql.or_(*(table.c.issuer.startswith(f"{authority}-") for authority in ALL_AUTHORITIES))

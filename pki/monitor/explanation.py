@@ -14,7 +14,7 @@ from pki.common import filesystem
 from pki.common.counts import counted, join_names
 from pki.common.durations import in_words
 from pki.common.reasons import joined
-from pki.config.identifiers import ArtifactId, GenerationName
+from pki.config.identifiers import PEER_AUTHORITIES, ArtifactId, GenerationName
 from pki.config.model import Inventory, Leaf
 from pki.deploy import release
 from pki.ledger.types import Issued
@@ -73,11 +73,13 @@ class Explainer:
     def authority(self, generation: Generation) -> Iterator[Line]:
         """Explain a generation of an authority."""
         end = generation.not_after
-        root = self.project.authorities.root_of(generation.certificate) if generation.authority != "root" else None
+        root = self.project.authorities.root_of(generation.certificate) if not generation.name.is_root else None
         yield (
             "what",
-            f"{'the root' if root is None else f'the {generation.authority} authority'}: {generation.common_name}",
+            f"{_kind_of(generation) if root is None else f'the {generation.authority} authority'}: {generation.common_name}",
         )
+        if generation.authority in PEER_AUTHORITIES:
+            yield "trusted by", "members of clusters, which have build/trust/peer.pem, and nobody else"
         if generation.name.is_external:
             yield "key", "on another server, which decides alone what it signs; never in this project"
             yield (
@@ -171,13 +173,15 @@ def explain_crl(inventory: Inventory, store: Store, now: datetime, plan: Plan, g
     yield "lists", f"{counted(len(crl), 'certificate')}; number {number}, of {crl.last_update_utc:%Y-%m-%d %H:%M} UTC"
     if crl.next_update_utc:
         yield "valid until", _until(now, crl.next_update_utc)
+    is_of_peers = GenerationName.parse(generation).authority in PEER_AUTHORITIES
+    bundle = "crl:bundle-peer" if is_of_peers else "crl:bundle-client"
     yield (
         "delivered to",
         ", ".join(
             _hosts_with(
                 store,
                 plan,
-                {ArtifactId("crl", GenerationName.parse(generation).authority), "crl:all", "crl:bundle-client"},
+                {ArtifactId("crl", GenerationName.parse(generation).authority), "crl:all", bundle},
             )
         )
         or "nowhere",
@@ -189,13 +193,19 @@ def explain_crl(inventory: Inventory, store: Store, now: datetime, plan: Plan, g
         if asking
         else "no service that is declared in pki.yaml requires client certificates"
     )
-    yield "if it expires", consequence if clients else "strict clients refuse servers"
+    others = "members that read CRLs refuse one another" if is_of_peers else "strict clients refuse servers"
+    yield "if it expires", consequence if clients else others
     yield (
         "renew it",
         "doit renews it in time, and after each revocation"
         if not GenerationName.parse(generation).is_root
         else "a root ceremony: ./run invoke ceremony.request --crls",
     )
+
+
+def _kind_of(root: Generation) -> str:
+    """Return which of the roots a root is, as a phrase."""
+    return "the root of clusters" if root.authority == "root-peer" else "the root"
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
@@ -263,6 +273,14 @@ def _usage(inventory: Inventory, store: Store, plan: Plan, name: str, profile: s
             "if it expires",
             "these services refuse the certificate; its owner must install the newer one, which doit issues in time",
         )
+        return
+    if profile == "peer":
+        members = _hosts_with(store, plan, {ArtifactId(kind, name) for kind in LEAF_FILES})
+        yield "used for", "connections within a cluster, as server and as client"
+        yield "delivered", ", ".join(members) or "nowhere"
+        yield "trusted by", "members that have build/trust/peer.pem, and nobody else: see docs/how-to/peer.md"
+        yield "if revoked", "doit issues and deploys a new certificate; members that read CRLs refuse the old one"
+        yield "if it expires", "the other members refuse this one, as server and as client, until doit renews it"
         return
     serving = dependents.uses_serving(inventory, name)
     holding = _hosts_with(store, plan, {ArtifactId(kind, name) for kind in LEAF_FILES})

@@ -12,7 +12,7 @@ from pki.common.cache import digest_of
 from pki.common.durations import in_words
 from pki.common.notice import Notice
 from pki.common.reasons import Reason, Why, joined
-from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
+from pki.config.identifiers import ALL_AUTHORITIES, ArtifactId, GenerationName
 from pki.config.model import Inventory, Leaf
 from pki.monitor import (
     adopted_cas,
@@ -181,7 +181,7 @@ def _pinned(inventory: Inventory, host_decisions: HostDecisions) -> Iterator[Not
 def _changed_lifetimes(authorities: Authorities, leaf_certificates: LeafCertificates, plan: Plan) -> Iterator[Notice]:
     """Yield a notice for each lifetime changed in pki.yaml: existing certificates keep theirs until they are renewed."""
     renewals_by_lifetime: dict[tuple[str, timedelta], list[datetime]] = {}
-    ca_expiries = {name: ca.not_after for name in AUTHORITIES if (ca := authorities.issuing(name))}
+    ca_expiries = {name: ca.not_after for name in ALL_AUTHORITIES if (ca := authorities.issuing(name))}
     for leaf in plan.leaves.values():
         if dates := _dates(leaf_certificates, leaf):
             start, end = dates
@@ -213,7 +213,7 @@ def _oversized(inventory: Inventory, store: Store, authorities: Authorities) -> 
 
 def _unnamed(inventory: Inventory, store: Store, authorities: Authorities) -> Iterator[Notice]:
     """Yield a notice for roots that pki.yaml does not list: a clone of the project would not know that they are missing."""
-    roots = store.generations("root") if not inventory.sandbox else []
+    roots = store.roots() if not inventory.sandbox else []
     digests = {name: root.fingerprint for name in roots if (root := authorities.generation(name))}
     if unnamed_roots := [name for name, digest in digests.items() if digest not in inventory.roots]:
         all_digests = [*inventory.roots, *(digests[name] for name in unnamed_roots)]

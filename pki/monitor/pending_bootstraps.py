@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pki.common.cache import Cache, digest_of
 from pki.common.counts import join_names
 from pki.common.notice import Notice
-from pki.config.identifiers import GenerationName
+from pki.config.identifiers import ROOTS, GenerationName
 from pki.config.model import Inventory
 from pki.deploy.host_records import HostRecords
 from pki.deploy.release_roots import is_trust_store_path
@@ -40,15 +40,12 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
         verb, their = ("was", "its") if len(older) == 1 else ("were", "their")
         text = f"{join_names(older)} {verb} bootstrapped for certificates only by an earlier version: an attacker with {their} deployment key can install any root there"
         yield Notice("hosts", text, _remedy(older))
-    live_roots = (
-        [root for name in project.authorities.live("root") if (root := project.authorities.generation(name))]
-        if hosts_with_roots
-        else []
-    )
+    live_roots = _live_roots(project.authorities) if hosts_with_roots else []
+    peer_roots = frozenset(root.fingerprint for root in live_roots if root.authority == "root-peer")
     hosts_by_missing: dict[tuple[GenerationName, ...], list[HostRoots]] = {}
     for host_roots in hosts_with_roots:
         accepted = permitted.get(host_roots.host)  # empty for a host that gets no roots
-        missing_roots = tuple(root.name for root in live_roots if accepted and root.fingerprint not in accepted)
+        missing_roots = _missing_roots(frozenset(accepted or ()), live_roots, peer_roots)
         if missing_roots or (host_roots.held_back and host_roots.host in permitted):
             hosts_by_missing.setdefault(missing_roots, []).append(host_roots)
     for missing_roots, group in hosts_by_missing.items():
@@ -71,6 +68,24 @@ def notes(project: Project, plan: Plan) -> Iterator[Notice]:
         verb, their = ("accepts", "its") if len(outdated_hosts) == 1 else ("accept", "their")
         text = f"{join_names(outdated_hosts)} still {verb} a root that was removed: an attacker with {their} deployment key can install it again"
         yield Notice("hosts", text, _remedy(outdated_hosts))
+
+
+def _live_roots(authorities: Authorities) -> list[Generation]:
+    """Return the roots that are neither expired nor revoked: of servers and clients, and of clusters."""
+    names = [name for root in ROOTS if authorities.generations(root) for name in authorities.live(root)]
+    return [root for name in names if (root := authorities.generation(name))]
+
+
+def _missing_roots(
+    accepted: frozenset[str], live_roots: Sequence[Generation], peer_roots: frozenset[str]
+) -> tuple[GenerationName, ...]:
+    """Return the roots that a host does not accept, of the kinds of which it accepts some: not every host gets both."""
+    return tuple(
+        root.name
+        for root in live_roots
+        if root.fingerprint not in accepted
+        and (accepted & peer_roots if root.authority == "root-peer" else accepted - peer_roots)
+    )
 
 
 def _lack_text(group: Sequence[HostRoots], missing: Sequence[str], when: str) -> str:

@@ -53,6 +53,8 @@ def consequences(
                 yield f"{verb} still be accepted by", f"{use}, until it expires: {why}"
             elif use.remark:
                 yield "check", f"{use}: {use.remark}"
+    elif certificates[-1].profile == "peer":
+        yield REFUSED, "every member of its cluster that reads the CRLs; nobody else ever accepted it"
     else:
         yield "served by", dependents.join_uses(dependents.uses_serving(inventory, name))
     yield "then", _then(store, leaf, certificates, follows=follows)

@@ -10,10 +10,11 @@ from typing import get_args
 from pki.common.errors import PkiError
 from pki.config import upstreams
 from pki.config.fields import KeyKind
-from pki.config.identifiers import AUTHORITIES, ArtifactId
+from pki.config.identifiers import AUTHORITIES, PEER_AUTHORITIES, ArtifactId
 from pki.config.model import Host, Leaf
 from pki.config.name_fields import CLIENT_PREFIX
 from pki.deploy.artifact_content import FULLCHAIN_ROOT, PKCS12_KINDS
+from pki.project.authorities import own_authorities
 from pki.project.build_files import pkcs12_path
 from pki.project.layout import Store
 from pki.project.project import Project
@@ -31,7 +32,13 @@ LEAF_FILES = {  # kind of artifact → the file of a leaf that contains it, or t
 }
 RSA_KINDS = {kind for kind in get_args(KeyKind) if kind.partition("-")[0] == "rsa"}
 WITH_PRIVATE_KEY = {"tls", "key", "key-pkcs1", *PKCS12_KINDS}
-CONTENTS = {  # artifact → its content; AUTHORITY is root, server, client, all, or the name of an adopted CA
+AUTHORITY_KINDS = ("crl", "crl-pem", "ca", "ca-pem")
+PEER_ARTIFACTS = (  # of clusters; they exist after the first ceremony with `authorities.peer`
+    ArtifactId("trust", "peer"),
+    ArtifactId("crl", "bundle-peer"),
+    *(ArtifactId(kind, name) for kind in AUTHORITY_KINDS for name in PEER_AUTHORITIES),
+)
+CONTENTS = {  # artifact → its content; AUTHORITY is root, server, client, root-peer, peer, all, or the name of an adopted CA
     "tls:LEAF": "private key, certificate and intermediate",
     "key:LEAF": "private key, PKCS#8",
     "key-pkcs1:LEAF": "private key, PKCS#1; RSA keys only",
@@ -44,13 +51,15 @@ CONTENTS = {  # artifact → its content; AUTHORITY is root, server, client, all
     "crl:AUTHORITY": "CRL of each live generation, DER",
     "crl-pem:AUTHORITY": "CRL of each live generation, PEM",
     "ca:AUTHORITY": "certificate of each live generation, DER; not of an adopted CA",
-    "ca-pem:AUTHORITY": "certificate of each live generation, PEM",
+    "ca-pem:AUTHORITY": "certificate of each live generation, PEM; `all` is without those of clusters",
     "crl:bundle-client": "CRLs of every client chain in one PEM file, root included",
     "trust:roots": "roots, PEM",
     "trust:client-ca": "client authorities, PEM",
     "trust:client-chain": "client authorities and roots, PEM",
     "trust:client-openssl": "what a server that verifies with OpenSSL needs: the same as `trust:client-chain`",
     "trust:client-gnutls": "what a server that verifies with GnuTLS may get: the same as `trust:client-ca`",
+    "trust:peer": "roots of clusters, PEM: for their members alone",
+    "crl:bundle-peer": "CRLs of every chain of clusters in one PEM file, their root included",
     "trust:profile": "roots as a configuration profile for Apple's systems",
     "page:trust": "trust page, HTML",
     "external-chain:AUTHORITY": "external authority, and its chain to the root, PEM: for the server with its key",
@@ -64,7 +73,8 @@ def leaf_paths(store: Store, kind: str, leaf: Leaf) -> list[str]:
     if kind in PKCS12_KINDS:
         return [str(pkcs12_path(store, kind, leaf.name))]
     own = store.leaf_file(leaf, LEAF_FILES[kind])
-    return [own, str(store.trust("roots.pem"))] if kind == FULLCHAIN_ROOT else [own]
+    roots = "peer.pem" if leaf.profile == "peer" else "roots.pem"
+    return [own, str(store.trust(roots))] if kind == FULLCHAIN_ROOT else [own]
 
 
 class ArtifactFiles:
@@ -141,8 +151,10 @@ class ArtifactFiles:
 
     def _authority_files(self, kind: str, target: str) -> list[tuple[str, Path]]:
         store = self._project.store
-        if kind in {"crl", "crl-pem", "ca", "ca-pem"} and target in {*AUTHORITIES, "all"}:
-            authorities = AUTHORITIES if target == "all" else (target,)
+        if kind in AUTHORITY_KINDS and target in {*own_authorities(self._project.authorities), "all"}:
+            names = own_authorities(self._project.authorities)
+            # ca-pem:all is published as what people may trust, and ca:all as the issuers of certificates
+            authorities = {"all": AUTHORITIES if kind == "ca-pem" else names}.get(target, (target,))
             path_of: dict[str, Callable[[str], Path]] = {
                 "crl": store.crl,
                 "crl-pem": partial(store.crl, form="pem"),
@@ -165,9 +177,13 @@ class ArtifactFiles:
             "trust:client-chain": partial(store.trust, "client-chain.pem"),
             "trust:client-openssl": partial(store.trust, "client-chain.pem"),
             "trust:client-gnutls": partial(store.trust, "client-ca.pem"),
+            "trust:peer": partial(store.trust, "peer.pem"),
+            "crl:bundle-peer": partial(store.crl, "bundle-peer", "pem"),
             "trust:profile": partial(store.trust, "roots.mobileconfig"),
             "page:trust": partial(store.trust, "index.html"),
         }
+        if ArtifactId(kind, target) in PEER_ARTIFACTS and "peer" not in own_authorities(self._project.authorities):
+            return []  # `authorities.peer` is not in pki.yaml
         path_maker = path_makers.get(ArtifactId(kind, target))
         return [("", path_maker())] if path_maker else []
 

@@ -12,9 +12,9 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why
 from pki.common.remedies import RESTORE, here
-from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
+from pki.config.identifiers import ROOTS, ArtifactId, GenerationName, root_authority
 from pki.pipeline.artifact import Artifact
-from pki.project.authorities import Authorities
+from pki.project.authorities import Authorities, own_authorities
 from pki.project.project import Project
 
 
@@ -38,12 +38,13 @@ class AuthorityArtifacts:
     def authorities(self) -> Iterator[Artifact]:
         """Yield an artifact for the certificate of each authority."""
         store, planned = self.project.store, self.project.authorities.planned
-        present_generations = {name: self._issuing_or_first(name) for name in AUTHORITIES}
+        names = own_authorities(self.project.authorities)
+        present_generations = {name: self._issuing_or_first(name) for name in names}
         # The sandbox's only ceremony of a run is performed by the first authority that needs it.
-        performer = next((name for name in AUTHORITIES if planned and self._sandbox_reasons(name)), "")
-        for name in AUTHORITIES:
+        performer = next((name for name in names if planned and self._sandbox_reasons(name)), "")
+        for name in names:
             key = "key.uri" if store.authority_file(present_generations[name], "key.uri").exists() else "key.pem"
-            files = ("cert.pem",) if name == "root" else ("cert.pem", key)  # the key of a root is never in ca/
+            files = ("cert.pem",) if name in ROOTS else ("cert.pem", key)  # the key of a root is never in ca/
             created_generations = [
                 generation for generation in planned if generation not in present_generations.values()
             ]
@@ -56,7 +57,7 @@ class AuthorityArtifacts:
                         for generation in (created_generations if name == performer else ())
                     ),
                 ),
-                sources=() if name == "root" else (self.certificate_path("root"),),
+                sources=() if name in ROOTS else (self.certificate_path(root_authority(name)),),
                 make=partial(self._make_authority, name),
                 stale=partial(self._authority_stale, name),
                 doc=f"the {name} authority, which only a ceremony (or the sandbox) creates",
@@ -131,12 +132,9 @@ class AuthorityArtifacts:
             return [Why.RESTORED(file=path) for path in damaged_paths]
         if not self.project.inventory.sandbox:
             return ca_state.stale_reasons(self.project.now, self.project.authorities, name)
-        earlier_authorities = AUTHORITIES[: AUTHORITIES.index(name)]
-        return (
-            []
-            if any(self._sandbox_reasons(authority) for authority in earlier_authorities)
-            else self._sandbox_reasons(name)
-        )
+        names = own_authorities(self.project.authorities)
+        is_earlier_due = any(map(self._sandbox_reasons, names[: names.index(name)]))
+        return [] if is_earlier_due else self._sandbox_reasons(name)
 
     def _of_artifact(self, name: str) -> tuple[str, ...]:
         """Return the authorities of an artifact: an external one has none of its own, and is in that of the root."""

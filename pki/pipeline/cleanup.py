@@ -50,14 +50,23 @@ def _leftovers(store: Store, artifact_ids: set[ArtifactId], leaves: set[str]) ->
         if ArtifactId("deploy", folder.name[1:].removesuffix(HOOK_SUFFIX)) not in artifact_ids:
             yield folder
     generations = {artifact.name for artifact in artifact_ids if artifact.kind == "crl"}
-    yield from _unknown(store.build / "crl", lambda name: _keeps_crl(store, name.rpartition(".")[0], generations))
-    externals = {artifact.name for artifact in artifact_ids if artifact.kind == "bundle"} - {"trust", "client"}
+    bundles = {"bundle-client", *(["bundle-peer"] if ArtifactId("bundle", "peer-crls") in artifact_ids else [])}
+    yield from _unknown(
+        store.build / "crl", lambda name: _keeps_crl(store, name.rpartition(".")[0], generations | bundles)
+    )
+    externals = {artifact.name for artifact in artifact_ids if artifact.kind == "bundle"} - {
+        "trust",
+        "client",
+        "peer",
+        "peer-crls",
+    }
     trust = {"roots", "client-ca", "client-chain", "index", *generations}
+    trust |= {"peer"} if ArtifactId("bundle", "peer") in artifact_ids else set()
     trust |= {f"{name}-{content}" for name in externals for content in ("chain", "trust")}
     yield from _unknown(store.build / "trust", lambda name: name.rpartition(".")[0] in trust)
 
 
-def _keeps_crl(store: Store, name: str, generations: set[str]) -> bool:
+def _keeps_crl(store: Store, name: str, expected: set[str]) -> bool:
     """Return whether a CRL stays.
 
     The CRL of a generation that is missing in `ca/` stays too, for example after an older copy was restored. It may be
@@ -65,7 +74,7 @@ def _keeps_crl(store: Store, name: str, generations: set[str]) -> bool:
     """
     generation = GenerationName.parse(name)
     is_missing_in_ca = generation.number > 0 and generation not in store.generations(generation.authority)
-    return name in generations or name == "bundle-client" or is_missing_in_ca
+    return name in expected or is_missing_in_ca
 
 
 def _unknown(folder: Path, is_known: Callable[[str], bool]) -> Iterator[Path]:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 from pki.common.errors import PkiError, as_pki_error
 from pki.config import openssl_cnf
@@ -215,7 +215,8 @@ def _claims(config: Inventory, file: ManagedFile, request: openssl_cnf.CnfReques
     common_names = (leaf.common_name,) if leaf.profile == "client" else ()
     for name in dict.fromkeys((*common_names, *leaf.dns, *leaf.addresses)):
         location = request.places.get(name, place)
-        yield Claim(leaf.profile, name, owner, (location,), is_shared=bool(host and host.shared))
+        kind: Literal["client", "server"] = "client" if leaf.profile == "client" else "server"
+        yield Claim(kind, name, owner, (location,), is_shared=bool(host and host.shared))
 
 
 def _name_faults(config: Inventory, leaf: Leaf) -> Iterator[tuple[str, str]]:

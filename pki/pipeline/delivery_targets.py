@@ -16,7 +16,7 @@ from pki.common import filesystem
 from pki.common.cache import digest_of
 from pki.common.errors import PkiError
 from pki.config.fields import UNSEEN, parse_jump_host
-from pki.config.identifiers import AUTHORITIES, ArtifactId
+from pki.config.identifiers import ALL_AUTHORITIES, ArtifactId
 from pki.config.ip_addresses import is_address
 from pki.config.leaf_certificates import CANARY, PROBE, leaf_name, service_names
 from pki.config.model import Host, Inventory
@@ -59,7 +59,7 @@ class ReleaseChecks:
     def trust(self) -> Trust:
         """Return the CA certificates and the rules for the pre-flight checks."""
         project = self.desired.project
-        names = [name for authority in AUTHORITIES for name in project.store.generations(authority)]
+        names = [name for authority in ALL_AUTHORITIES for name in project.store.generations(authority)]
         generations = [generation for generation in map(project.authorities.generation, names) if generation]
         return Trust(
             roots_pem=b"".join(generation.pem for generation in generations if generation.authority == "root"),

@@ -6,7 +6,7 @@ them the user must perform a ceremony, which is among the `actions_required`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,7 +23,15 @@ from pki.config import upstreams
 from pki.config.fields import Access
 from pki.config.identifiers import ArtifactId
 from pki.config.ip_addresses import url_host
-from pki.config.leaf_certificates import CANARY, PROBE, host_leaves, leaf_name, listens_on_ipv6, service_names
+from pki.config.leaf_certificates import (
+    CANARY,
+    PROBE,
+    host_leaves,
+    leaf_name,
+    listens_on_ipv6,
+    peer_leaf_name,
+    service_names,
+)
 from pki.config.model import Host, Leaf
 from pki.config.name_claims import Place
 from pki.config.proxies import reload_of, validate_of
@@ -31,15 +39,14 @@ from pki.deploy import managed_file_reader
 from pki.deploy.gnutls_trust import trust_faults
 from pki.deploy.managed_files import CA_HOST, Library, ManagedFile, UnassignedFile
 from pki.deploy.release import ReleaseSpec, RenderedFiles, load, render_files
-from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles, leaf_paths
+from pki.pipeline.artifact_files import LEAF_FILES, PEER_ARTIFACTS, ArtifactFiles, leaf_paths
 from pki.pipeline.cnf_certificates import request_leaves
-from pki.pipeline.permitted_leaves import has_clients, needs_ceremony, permitted_hosts
+from pki.pipeline.permitted_leaves import has_clients, permitted_hosts, split_by_constraints
 from pki.pipeline.template_context import Generations, InventoryView, Revoked, TooLarge, recipe_views
-from pki.project.authorities import Authorities
+from pki.project.authorities import own_authorities
 from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509 import canonical
-from pki.x509.name_constraints import PermittedNames
 
 
 class _CommonSources(NamedTuple):
@@ -96,9 +103,9 @@ class DesiredState:
         unchecked_leaves = [
             leaf
             for leaf in leaves.values()
-            if leaf.is_named_like_dns or (leaf.client and config.clients[leaf.client].dns)
+            if leaf.profile == "peer" or leaf.is_named_like_dns or (leaf.client and config.clients[leaf.client].dns)
         ]
-        permitted_leaves, forbidden_leaves = _split_by_constraints(
+        permitted_leaves, forbidden_leaves = split_by_constraints(
             project.authorities, (*unchecked_leaves, *declared_by_files.leaves), actions_required
         )
         awaiting_ceremony |= {leaf.artifact for leaf in forbidden_leaves}
@@ -145,7 +152,10 @@ class DesiredState:
     @cached_property
     def _artifacts_awaiting_ceremony(self) -> tuple[ArtifactId, ...]:
         """Return the artifacts of leaves that do not exist before the next ceremony; managed files may name them."""
-        return tuple(sorted(ArtifactId(kind, leaf.name) for leaf in self.awaiting_ceremony for kind in LEAF_FILES))
+        artifacts = [ArtifactId(kind, leaf.name) for leaf in self.awaiting_ceremony for kind in LEAF_FILES]
+        if self.project.inventory.authorities.peer and "peer" not in own_authorities(self.project.authorities):
+            artifacts += PEER_ARTIFACTS
+        return tuple(sorted(artifacts))
 
     def release_spec(self, name: str) -> ReleaseSpec:
         """Return the specification of a host's release; `name` may be that of the machine that runs doit."""
@@ -258,9 +268,9 @@ class DesiredState:
             "validate": validate_of(host),
         }
         levels: tuple[Access, ...] = ("tls", "mtls")
-        leaf = {
-            access: leaf_of_access for access in levels if (leaf_of_access := leaf_name(name, access)) in self.leaves
-        }
+        names_of_leaves: dict[str, str] = {access: leaf_name(name, access) for access in levels}
+        names_of_leaves["peer"] = peer_leaf_name(name)
+        leaf = {kind: leaf_of_kind for kind, leaf_of_kind in names_of_leaves.items() if leaf_of_kind in self.leaves}
         services, recipes = self._services(name, host), recipe_views(config, name)
         return {**shared_values, "host": view, "services": services, "recipes": recipes, "leaf": leaf}
 
@@ -347,28 +357,6 @@ class DesiredState:
         Raises PkiError for an unknown artifact.
         """
         return self._files.of(name)
-
-
-def _split_by_constraints(
-    authorities: Authorities, leaves: Iterable[Leaf], actions_required: list[Notice]
-) -> tuple[list[Leaf], list[Leaf]]:
-    """Return the leaves whose names their issuing intermediates permit, and the leaves with forbidden names.
-
-    Adds to `actions_required` a ceremony for each of the latter.
-    """
-    permitted_leaves, forbidden_leaves = list[Leaf](), list[Leaf]()
-    for leaf in leaves:
-        ca = authorities.issuing(leaf.authority)
-        constrained_names = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
-        forbidden_names = [
-            name for name in constrained_names if ca and not PermittedNames.of_ca(ca.certificate).permits(name.lower())
-        ]
-        if ca and forbidden_names:
-            actions_required.append(needs_ceremony(leaf.artifact, list(dict.fromkeys(forbidden_names)), ca.name))
-            forbidden_leaves.append(leaf)
-        else:
-            permitted_leaves.append(leaf)
-    return permitted_leaves, forbidden_leaves
 
 
 def _with_fault_of_missing_folder(store: Store, library: Library) -> Library:

@@ -39,7 +39,7 @@ def faults(desired: DesiredState, artifact: str) -> list[Reason]:
             reasons = Pkcs12Files(project.store, project.passphrases, project.cache).faults(kind, leaf)
             files = [str(pkcs12_path(project.store, kind, name))] if reasons else []
         elif kind == FULLCHAIN_ROOT and not reasons:
-            return faults(desired, "trust:roots")
+            return faults(desired, "trust:peer" if leaf.profile == "peer" else "trust:roots")
     else:
         files = [str(path) for path in _damaged_files(desired, artifact)]
         reasons = [Why.DAMAGED(file=path) for path in files]
@@ -51,7 +51,7 @@ def faults(desired: DesiredState, artifact: str) -> list[Reason]:
 def _damaged_files(desired: DesiredState, artifact: str) -> Iterator[str]:
     """Yield the files of an authority, a CRL or a bundle that differ from what their sources give."""
     project, (kind, name) = desired.project, ArtifactId.parse(artifact).parts
-    is_combined = kind in {"trust", "page"} or name == "bundle-client"
+    is_combined = kind in {"trust", "page"} or name.startswith("bundle-")
     for generation, path in desired.artifact_files(artifact):
         data = filesystem.read(path)
         if is_combined:
@@ -76,6 +76,10 @@ def _combined_files(inventory: Inventory, store: Store, authorities: Authorities
     """Return the expected contents of a bundle or of the trust page, by path relative to the project."""
     if artifact == "crl:bundle-client":
         return trust_bundles.client_crl_bundle(store, authorities)
+    if artifact == "crl:bundle-peer":
+        return trust_bundles.peer_crl_bundle(store, authorities)
+    if artifact == "trust:peer":
+        return trust_bundles.peer_files(store, authorities)
     if artifact in {"page:trust", "trust:profile"}:
         from pki.authority.trust_page import page  # noqa: PLC0415 - takes longer than the rest of a run with nothing to do
 

@@ -5,6 +5,8 @@ Names that they do not permit need a ceremony first, which creates an intermedia
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pki.common.notice import Notice
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.config.leaf_certificates import (
@@ -17,7 +19,7 @@ from pki.config.leaf_certificates import (
     service_names,
 )
 from pki.config.model import Host, Inventory, Leaf
-from pki.project.authorities import Authorities
+from pki.project.authorities import Authorities, own_authorities
 from pki.x509.name_constraints import PermittedNames
 
 
@@ -77,6 +79,38 @@ def needs_ceremony(subject: str, forbidden: list[str], ca: str) -> Notice:
         f"{', '.join(forbidden)} {verb}: {ca} does not permit {pronoun}; needs a ceremony",
         f"./run invoke ceremony.request, for a new generation of {GenerationName.parse(ca).authority} with wider name constraints",
     )
+
+
+def needs_peer_authority(subject: str) -> Notice:
+    """Return the notice that a peer certificate waits for the ceremony that creates the root of clusters."""
+    text = "waits for the root of clusters, which a ceremony creates"
+    return Notice(subject, text, "./run invoke ceremony.request")
+
+
+def split_by_constraints(
+    authorities: Authorities, leaves: Iterable[Leaf], actions_required: list[Notice]
+) -> tuple[list[Leaf], list[Leaf]]:
+    """Return the leaves whose names their issuing intermediates permit, and the leaves with forbidden names.
+
+    Adds to `actions_required` a ceremony for each of the latter.
+    """
+    permitted_leaves, forbidden_leaves = list[Leaf](), list[Leaf]()
+    for leaf in leaves:
+        ca = authorities.issuing(leaf.authority)
+        if leaf.profile == "peer" and leaf.authority not in own_authorities(authorities):
+            actions_required.append(needs_peer_authority(leaf.artifact))
+            forbidden_leaves.append(leaf)
+            continue
+        constrained_names = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
+        forbidden_names = [
+            name for name in constrained_names if ca and not PermittedNames.of_ca(ca.certificate).permits(name.lower())
+        ]
+        if ca and forbidden_names:
+            actions_required.append(needs_ceremony(leaf.artifact, list(dict.fromkeys(forbidden_names)), ca.name))
+            forbidden_leaves.append(leaf)
+        else:
+            permitted_leaves.append(leaf)
+    return permitted_leaves, forbidden_leaves
 
 
 def domain_of_clients(inventory: Inventory, authorities: Authorities) -> str:

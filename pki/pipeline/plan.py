@@ -14,7 +14,7 @@ from pki.authority import certificates, crls, leaf_files, trust_bundles, trust_p
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
 from pki.common.reasons import Outcome, Reason, reasons_from_text
-from pki.config.identifiers import AUTHORITIES, ArtifactId
+from pki.config.identifiers import ALL_AUTHORITIES, AUTHORITIES, ROOTS, ArtifactId
 from pki.config.model import Leaf
 from pki.deploy import release
 from pki.deploy.artifact_content import PKCS12_KINDS
@@ -25,6 +25,7 @@ from pki.pipeline.authority_artifacts import AuthorityArtifacts, planned_generat
 from pki.pipeline.delivery_targets import ProbeTarget
 from pki.pipeline.desired_state import DesiredState
 from pki.pipeline.pkcs12_artifacts import pkcs12_artifacts
+from pki.project.authorities import own_authorities
 from pki.project.layout import Store
 from pki.project.project import Project
 
@@ -101,10 +102,10 @@ class IssuedArtifacts:
         """
         crl_maker = crls.Crls(self.project)
         canary_bundles = {leaf.authority: str(self.project.store.bundle(leaf)) for leaf in canary_leaves}
-        for authority in AUTHORITIES:
+        for authority in own_authorities(self.project.authorities):
             canary_sources = (canary_bundles[authority],) if authority in canary_bundles else ()
             for generation in self.project.authorities.live(authority):
-                is_root = authority == "root"  # its CRLs were signed in advance, by a ceremony
+                is_root = authority in ROOTS  # its CRLs were signed in advance, by a ceremony
                 yield Artifact(
                     id=ArtifactId("crl", generation),
                     targets=tuple(str(self.project.store.crl(generation, form)) for form in ("crl", "pem")),
@@ -126,7 +127,7 @@ class IssuedArtifacts:
     def leaves(self, leaves: Iterable[Leaf]) -> Iterator[Artifact]:
         """Yield an artifact for each leaf: its certificate with key and chain."""
         authority_artifacts = AuthorityArtifacts(self.project)
-        issuers = {authority: authority_artifacts.certificate_path(authority) for authority in AUTHORITIES}
+        issuers = {authority: authority_artifacts.certificate_path(authority) for authority in ALL_AUTHORITIES}
         certificate_maker = certificates.LeafCertificates(self.project)
         for leaf in leaves:
             csr = (str(self.project.store.home / leaf.request),) if leaf.request else ()
@@ -170,8 +171,34 @@ class IssuedArtifacts:
             stale=partial(_derived_stale, store, client_crl_bundle),
             doc="the CRLs of every live client chain in one file, for nginx, HAProxy and Apache",
         )
+        if "peer" in own_authorities(authorities):
+            yield from self._peer_bundles()
         for authority in self.project.inventory.authorities.externals:
             yield self._external_bundle(authority)
+
+    def _peer_bundles(self) -> Iterator[Artifact]:
+        """Yield the trust file and the CRLs of clusters, for their members alone."""
+        store, authorities = self.project.store, self.project.authorities
+        generations = [name for authority in ("peer", "root-peer") for name in authorities.live(authority)]
+        uncreated = [name for name in generations if authorities.generation(name) is None]
+        files = partial(trust_bundles.peer_files, store, authorities)
+        crl_bundle = partial(trust_bundles.peer_crl_bundle, store, authorities)
+        yield Artifact(
+            id=ArtifactId("bundle", "peer"),
+            targets=(*(str(store.ca_der(name)) for name in generations), str(store.trust("peer.pem"))),
+            sources=tuple(str(store.authority_file(name, "cert.pem")) for name in uncreated),
+            make=partial(_write_derived, store, files),
+            stale=partial(_derived_stale, store, files),
+            doc="the trust file of clusters, and every live CA certificate of clusters in DER",
+        )
+        yield Artifact(
+            id=ArtifactId("bundle", "peer-crls"),
+            targets=(str(store.crl("bundle-peer", "pem")),),
+            sources=tuple(str(store.crl(name, "pem")) for name in generations),
+            make=partial(_write_derived, store, crl_bundle),
+            stale=partial(_derived_stale, store, crl_bundle),
+            doc="the CRLs of every live chain of clusters in one file",
+        )
 
     def _external_bundle(self, authority: str) -> Artifact:
         """Return the artifact of the files of an external authority; it has a chain once a ceremony certified it."""

@@ -51,6 +51,7 @@ VARIABLES = {  # variable of templates → its meaning; `[]` is an entry of a li
     "recipes.NAME.names": "their DNS names and addresses",
     "recipes.NAME.ports.PROTOCOL": "port of the service with this recipe that speaks PROTOCOL, such as mqtts",
     "leaf.tls": "name of the host's certificate for services with `access: tls`",
+    "leaf.peer": "name of the host's certificate as a member of a cluster",
     "leaf.mtls": "name of the host's certificate for services with `access: mtls`",
     "revoked.client": "serial numbers on the CRLs of the client CA, for proxies that do not read CRLs",
     "too_large.crls": "generations whose CRL exceeds the size limit of the publishing host's proxy",

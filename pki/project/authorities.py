@@ -17,7 +17,7 @@ from pki.common import filesystem
 from pki.common.cache import file_state
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.remedies import RESTORE, run_for
-from pki.config.identifiers import GenerationName
+from pki.config.identifiers import ALL_AUTHORITIES, AUTHORITIES, PEER_AUTHORITIES, GenerationName
 from pki.config.model import Inventory
 from pki.project import adopted_ca, external_requests
 from pki.project.cross_certificates import trust_paths
@@ -124,7 +124,7 @@ class Authorities:
         Raises PkiError that names the file where neither is intact.
         """
         shown = self.store.shown(path)
-        names = () if GenerationName.parse(name).is_root else self.store.generations("root")
+        names = [] if GenerationName.parse(name).is_root else self.store.roots()
         roots = list(filter(None, map(self.generation, names)))  # raises for a damaged root, not for this file
         try:
             cert = read_certificate(data, shown)
@@ -164,7 +164,7 @@ class Authorities:
 
     def root_of(self, intermediate: x509.Certificate) -> Generation | None:
         """Return the root that an intermediate names as its issuer; None where it is not in `ca/`."""
-        roots = (self.generation(name) for name in self.store.generations("root"))
+        roots = (self.generation(name) for name in self.store.roots())
         return next((root for root in roots if root and root.certificate.subject == intermediate.issuer), None)
 
     def connected_roots(self, root: Generation) -> dict[str, datetime]:
@@ -172,7 +172,7 @@ class Authorities:
 
         `root` itself is included.
         """
-        roots = [other for name in self.store.generations("root") if (other := self.generation(name))]
+        roots = [other for name in self.store.generations(root.authority) if (other := self.generation(name))]
         return trust_paths(self.store, roots, root, self.has_passed)
 
     def live(self, authority: str) -> list[GenerationName]:
@@ -204,7 +204,7 @@ class Authorities:
         serial = generation.certificate.serial_number
         return any(
             serial in presigned_crl.serials
-            for root in self.store.generations("root")
+            for root in self.store.roots()
             for presigned_crl in self.presigned_crls(root)
         )
 
@@ -280,3 +280,10 @@ class Authorities:
     def has_lost_crls(self, root: str) -> bool:
         """Return whether a pre-signed CRL of a root is damaged."""
         return len(self.presigned_crls(root)) != len(self.store.presigned_crls(root))
+
+
+def own_authorities(authorities: Authorities) -> tuple[str, ...]:
+    """Return the authorities with keys in `ca/` or in the vault; those of clusters only where a ceremony creates them."""
+    planned = {name.authority for name in authorities.planned}
+    has_peer = any(authorities.store.generations(name) or name in planned for name in PEER_AUTHORITIES)
+    return ALL_AUTHORITIES if has_peer else AUTHORITIES

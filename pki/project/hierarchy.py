@@ -32,7 +32,7 @@ class Ca(Protocol):
 
     @property
     def permitted(self) -> PermittedNames:
-        """Return what the name constraints of an intermediate permit (RFC 5280 §4.2.1.10); a root has none."""
+        """Return what the name constraints of an intermediate, or a root of clusters, permit (RFC 5280 §4.2.1.10)."""
         ...
 
 

@@ -101,7 +101,7 @@ class LedgerView:
     def guard(self) -> Guard:
         """Return the guard that compares the ledger with what earlier runs recorded of it."""
         authorities, signing = self.authorities(), list[Generation]()
-        for name in identifiers.AUTHORITIES:
+        for name in identifiers.ALL_AUTHORITIES:
             with suppress(PkiError):  # the tasks of the authority report it
                 generation = authorities.issuing(name)
                 if generation is not None:

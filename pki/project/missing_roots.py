@@ -21,7 +21,7 @@ from pki.config.identifiers import GenerationName
 from pki.config.model import Inventory
 from pki.project.layout import BEFORE_RESTORE, RESTORING, Store
 
-GENERATION = re.compile(r"(root|server|client)-[0-9]+")
+GENERATION = re.compile(r"(root|server|client|root-peer|peer)-[0-9]+")
 RESPONSE_FOLDER = "DIR/response-NNNN"
 HAND_OUT = Remedy(
     "sh run invoke ceremony.sign DIR/ceremonies/NNNN/request.yaml --vault DIR --output DIR",
@@ -55,13 +55,15 @@ def find_missing(inventory: Inventory, store: Store) -> tuple[MissingRoot, ...]:
     Where pki.yaml names roots, these count. Otherwise a certificate, CRL or receipt of a CA that is not a sandbox CA
     shows that there was a root.
     """
-    names = store.generations("root")
+    names = store.roots()
     if inventory.roots:
         present_fingerprints = {_fingerprint_of(store, name) for name in names}
         missing_roots = [root for root in inventory.roots if root not in present_fingerprints]
         names_in_files = {root.fingerprint: root.name for root in _trusted(store)} if missing_roots else {}
         # pki.yaml lists the roots in the order of their generations: the position gives the name, unless it is in use
-        names_by_position = {root: f"root-{number}" for number, root in enumerate(inventory.roots, 1)}
+        # only where no root of clusters can be among them
+        in_order = () if inventory.authorities.peer else inventory.roots
+        names_by_position = {root: f"root-{number}" for number, root in enumerate(in_order, 1)}
         unused_names = {root: name for root, name in names_by_position.items() if name not in names}
         return tuple(
             MissingRoot(names_in_files.get(root) or unused_names.get(root, ""), root, "pki.yaml")
@@ -106,10 +108,10 @@ def roots_in_receipts(store: Store, *, real_hosts: bool = False) -> Iterator[Mis
 
 def refusal(missing: tuple[MissingRoot, ...], inventory: Inventory, store: Store) -> PkiError:
     """Return the error of every command that writes: which root is missing, how to restore it, how to start again."""
-    roots_in_pki_yaml = [root for root in missing if root.evidence == "pki.yaml"]
-    if roots_in_pki_yaml:
-        text = f"{_joined(roots_in_pki_yaml)} is missing: pki.yaml names it (roots), and ca/ does not contain it"
-        fingerprints = {name: _fingerprint_of(store, name) for name in store.generations("root")}
+    named = [root for root in missing if root.evidence == "pki.yaml"]
+    if named:
+        text = f"{_joined(named)} is missing: pki.yaml names it (roots), and ca/ does not contain it"
+        fingerprints = {name: _fingerprint_of(store, name) for name in store.roots()}
         others = [
             f"{name} (SHA-256 {fingerprint})"
             for name, fingerprint in fingerprints.items()
@@ -131,7 +133,7 @@ def refusal(missing: tuple[MissingRoot, ...], inventory: Inventory, store: Store
 
 def has_named_root(inventory: Inventory, store: Store) -> bool:
     """Return whether `ca/` contains a root that pki.yaml names."""
-    return any(_fingerprint_of(store, name) in inventory.roots for name in store.generations("root"))
+    return any(_fingerprint_of(store, name) in inventory.roots for name in store.roots())
 
 
 def _joined(missing: Sequence[MissingRoot]) -> str:
@@ -170,7 +172,7 @@ def _trusted(store: Store) -> Iterator[MissingRoot]:
 def _moved_aside(store: Store) -> Iterator[MissingRoot]:
     """Yield the roots in folders of an interrupted restore."""
     for folder in (f"{BEFORE_RESTORE}*", RESTORING):
-        for path in sorted(store.home.glob(f"{folder}/ca/root/root-*/cert.pem")):
+        for path in sorted(store.home.glob(f"{folder}/ca/root*/root-*/cert.pem")):
             yield from _roots(_certificates(path), store.shown(path), path.parent.name)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from pki.common.cache import Cache
 from pki.common.errors import PkiError
-from pki.config.identifiers import AUTHORITIES
+from pki.config.identifiers import ALL_AUTHORITIES
 from pki.config.model import Inventory
 from pki.project.authorities import Authorities
 from pki.project.layout import Store
@@ -52,13 +52,13 @@ class RootCheck:
     @property
     def awaits_first_ceremony(self) -> bool:
         """Return whether no ceremony has created an authority yet; false in a sandbox, and where a root is missing."""
-        has_authorities = any(self.store.generations(authority) for authority in AUTHORITIES)
+        has_authorities = any(self.store.generations(authority) for authority in ALL_AUTHORITIES)
         return not (self.inventory.sandbox or has_authorities or self.missing)
 
     def _recovered_roots(self) -> set[str]:
         """Return the SHA-256 of the roots whose file is damaged and whose certificate the ledger has."""
         fingerprints = set[str]()
-        for name in self.store.generations("root"):
+        for name in self.store.roots():
             with suppress(PkiError):  # the ledger has no copy either
                 root = self.authorities.generation(name)  # fills `recovered`
                 if root and name in self.authorities.recovered:
@@ -69,7 +69,7 @@ class RootCheck:
         """Raise PkiError where a root is missing, or a sandbox project contains a root that is not a sandbox root."""
         if self.missing:
             raise refusal(self.missing, self.inventory, self.store)
-        for name in self.store.generations("root") if self.inventory.sandbox else ():
+        for name in self.store.roots() if self.inventory.sandbox else ():
             root = self.authorities.generation(name)
             if root and not root.is_sandbox:
                 raise PkiError(

@@ -76,7 +76,9 @@ class SigningKeys:
         Only what shows without a passphrase, and what this run found when it decrypted keys.
         """
         signing = [
-            generation.name for authority in ("server", "client") if (generation := self.authorities.issuing(authority))
+            generation.name
+            for authority in ("server", "client", "peer")
+            if (generation := self.authorities.issuing(authority))
         ]
         names = [*signing, *self.keys.store.prepared()]
         faults: dict[str, PkiError] = {name: fault for name in names if (fault := self.keys.fault(name))}

@@ -20,23 +20,25 @@ from pki.x509.name_constraints import build_name_constraints
 
 Extensions = list[tuple[x509.ExtensionType, bool]]
 
-PURPOSE: dict[str, ObjectIdentifier] = {
-    "server": ExtendedKeyUsageOID.SERVER_AUTH,
-    "client": ExtendedKeyUsageOID.CLIENT_AUTH,
+PURPOSES: dict[str, tuple[ObjectIdentifier, ...]] = {
+    "server": (ExtendedKeyUsageOID.SERVER_AUTH,),
+    "client": (ExtendedKeyUsageOID.CLIENT_AUTH,),
+    "peer": (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
 }
 
 
-def root_extensions() -> Extensions:
-    """Return the extensions of a root.
+def root_extensions(domains: Sequence[str] = (), addresses: Sequence[IpNetwork] = ()) -> Extensions:
+    """Return the extensions of a root. With `domains`, it is that of clusters, and limited to these names and `addresses`.
 
     Basic constraints and key usage of a CA are critical (RFC 5280 §4.2.1.9, §4.2.1.3). There is no path length, because
     a root may later cross-sign a new root. The path is then: old root, cross-certificate, intermediate, leaf. It has two
     CAs below the old root, and a path length of 1 would allow only one.
     """
-    return [
+    extensions: Extensions = [
         (x509.BasicConstraints(ca=True, path_length=None), True),
         (_key_usage(key_cert_sign=True, crl_sign=True), True),
     ]
+    return [*extensions, (build_name_constraints(domains, addresses), True)] if domains else extensions
 
 
 def cross_certificate_extensions() -> Extensions:
@@ -50,23 +52,28 @@ def cross_certificate_extensions() -> Extensions:
     ]
 
 
-def intermediate_extensions(purpose: str, domains: Sequence[str], addresses: Sequence[IpNetwork]) -> Extensions:
-    """Return the extensions of an intermediate for `server` or `client` certificates.
+def name_constraints_of(root: x509.Certificate) -> Extensions:
+    """Return the name constraints of a root, for a certificate with the same limits; empty for a root without any."""
+    return [(each.value, each.critical) for each in root.extensions if each.oid == x509.NameConstraints.oid]
 
-    The extended key usage keeps a server certificate from being accepted as a client certificate, and the reverse. The
-    name constraints are critical (RFC 5280 §4.2.1.10) and limit names to `domains` and `addresses`. Path length 0: no CA
+
+def intermediate_extensions(purpose: str, domains: Sequence[str], addresses: Sequence[IpNetwork]) -> Extensions:
+    """Return the extensions of an intermediate for `server`, `client` or `peer` certificates.
+
+    The extended key usage keeps a server certificate from being accepted as a client certificate, and the reverse; a peer
+    certificate is for both. The name constraints are critical (RFC 5280 §4.2.1.10) and limit names to `domains` and `addresses`. Path length 0: no CA
     below it.
     """
     return [
         (x509.BasicConstraints(ca=True, path_length=0), True),
         (_key_usage(key_cert_sign=True, crl_sign=True), True),
-        (x509.ExtendedKeyUsage([PURPOSE[purpose]]), False),
+        (x509.ExtendedKeyUsage(PURPOSES[purpose]), False),
         (build_name_constraints(domains, addresses), True),
     ]
 
 
 def leaf_extensions(leaf: Leaf, public_key: CertificatePublicKeyTypes) -> Extensions:
-    """Return the extensions of a server or client certificate.
+    """Return the extensions of a server, client or peer certificate.
 
     Only RSA keys get keyEncipherment (RFC 5480 §3 and RFC 8410 §5 exclude it for others). The alternative names are not
     critical, because the subject is never empty: it has an O (RFC 5280 §4.2.1.6).
@@ -75,7 +82,7 @@ def leaf_extensions(leaf: Leaf, public_key: CertificatePublicKeyTypes) -> Extens
     extensions: Extensions = [
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_key_usage(digital_signature=True, key_encipherment=is_rsa), True),
-        (x509.ExtendedKeyUsage([PURPOSE[leaf.profile]]), False),
+        (x509.ExtendedKeyUsage(PURPOSES[leaf.profile]), False),
     ]
     names = subject_alternative_name(leaf)
     return [*extensions, (names, False)] if names else extensions

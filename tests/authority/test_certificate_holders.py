@@ -76,7 +76,7 @@ def moves(
 ) -> list[tuple[str, str, str]]:
     """What moves to which leaf, and from which one; `recalled` are leaves that this run found unchanged."""
     project: Any = SimpleNamespace(
-        cache=SimpleNamespace(recalled=lambda artifact: True if artifact.name in recalled else None),
+        cache=SimpleNamespace(checked_in_this_run=lambda artifact: True if artifact.name in recalled else None),
         revocations=revocations(*issued),
         ledger_view=SimpleNamespace(has_ledger=has_ledger, cached=lambda _name, _key, compute: compute()),
     )

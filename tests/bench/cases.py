@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import count as count_from
 from pathlib import Path
 
-from tests.bench import delivery, measure, peers, project, revocations, seen
+from tests.bench import delivery, measure, mixed, peers, project, revocations, seen
 from tests.bench.measure import Cost, Side
 from tests.bench.project import PROJECT
 from tests.bench.table import Bound, Findings, Row, megabytes, seconds
@@ -19,6 +19,7 @@ FEW = 10  # the project against which memory is compared
 EASYRSA_PAIRS, CFSSL_PAIRS = 10, 50
 ENTRIES = 100
 SERVICES = 50
+MIXED_SERVICES = 1000
 
 
 @dataclass
@@ -217,6 +218,11 @@ def services(bench: Bench) -> Findings:
     return seen.measured(bench.folder / "services", SERVICES)
 
 
+def mixed_services(bench: Bench) -> Findings:
+    """As many services as a first build has hosts, in eleven protocols."""
+    return mixed.measured(bench.folder / "mixed", min(bench.hosts, MIXED_SERVICES))
+
+
 def _longer(bench: Bench, what: str, big: Cost, small: Cost) -> Row:
     name = f"{what}, {bench.many} hosts / {bench.hosts} hosts"
     ratio, cpu = big.seconds / small.seconds, big.cpu / small.cpu
@@ -252,4 +258,5 @@ CASES: dict[str, Callable[[Bench], Findings]] = {
     "delivery": deliveries,
     "revocations": revoked,
     "services": services,
+    "mixed-services": mixed_services,
 }

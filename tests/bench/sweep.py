@@ -22,8 +22,10 @@ def main(home: str, count: str) -> None:
     started, cpu = time.perf_counter(), time.process_time()
     found = probes.probe_services(project.store, project.now, plan)
     print(time.perf_counter() - started, time.process_time() - cpu)
-    if wrong := [f"{one.service} {one.wrong}" for one in found if one.wrong]:
-        sys.exit("\n".join(wrong))
+    if faults := [
+        f"{result.service}: {result.wrong or result.open_question}" for result in found if not result.is_well
+    ]:
+        sys.exit("\n".join(faults))
     if len(found) != int(count):
         sys.exit(f"saw {len(found)} services")
 

@@ -288,6 +288,8 @@ class Simulation:
         self.today = day
         found = person.printed(self.said)
         self.acts_on = day + 1
+        if RITE in self.said and self.waiting():
+            return  # the ceremony was requested, and `hold` performs it
         self.attempts += 1
         if not found:
             return
@@ -320,10 +322,11 @@ class Simulation:
 
     def hold(self, day: int) -> None:
         """Perform the ceremony that is asked for, so late as the person is."""
-        if self.fault or day < self.clock_until:
+        if self.fault and RITE not in self.said:
             return
-        newest = sorted(self.home.path.glob("ca/ceremonies/*"))[-1:]  # an older one that was never answered is void
-        waiting = [path for path in newest if not (path / "response.yaml").exists()]
+        if day < max(self.clock_until, self.full_until, self.locked_until):
+            return
+        waiting = self.waiting()
         if not waiting:
             self.asked.clear()
         for path in waiting:
@@ -346,6 +349,11 @@ class Simulation:
             self.is_disturbed = True
             self.run(day)
             self.back_up(day)
+
+    def waiting(self) -> list[Path]:
+        """The newest request, if it has no response: an older one that was never answered is void."""
+        newest = sorted(self.home.path.glob("ca/ceremonies/*"))[-1:]
+        return [path for path in newest if not (path / "response.yaml").exists()]
 
     # -- judgement --
 

@@ -831,7 +831,7 @@ A_SOURCE = "expected prompt, or a mapping such as {command: pass show pki/server
         ("{server: {prompt: hunter2}}", "server.prompt: expected true"),
         (
             "{sever: {env: X}}",
-            "sever: expected file, root, server, client, a generation such as server-2, backup, smtp, ledger, notify-NAME, p12, p12-LEAF, or an adopted authority",
+            "sever: expected file, root, server, client, peer, a generation such as server-2, backup, smtp, ledger, notify-NAME, p12, p12-LEAF, or an adopted authority",
         ),
     ],
 )

@@ -198,7 +198,8 @@ def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:
         ("\n{{ nothing(1) }}", "templates/one.conf:4: 'nothing' is undefined"),
         ("{{ 1 + 'a' }}", "templates/one.conf:3: unsupported operand type(s) for +: 'int' and 'str' (TypeError)"),
         ("{{ 1 / 0 }}", "templates/one.conf:3: division by zero (ZeroDivisionError)"),
-        ("{{ {}['a'] }}", "templates/one.conf:3: 'dict object' has no attribute 'a'"),
+        ("{{ {}['a'] }}", "templates/one.conf:3: the value 'a' does not exist"),
+        ("{{ host.adress }}", "templates/one.conf:3: the value 'adress' does not exist (did you mean address?)"),
         ("{{ inventory.nothing }}", "templates/one.conf:3: 'Inventory' object has no attribute 'nothing'"),
         ("\n{% include 'one.conf' %}", "templates/one.conf:4: nests, calls or includes itself without end"),
         (

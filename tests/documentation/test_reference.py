@@ -115,8 +115,8 @@ def test_each_artifact_of_the_table_exists(home: Home) -> None:
     desired = DesiredState.of(home.project())
     for name in CONTENTS:
         kind, _, target = name.partition(":")
-        # of an RSA key, of an https upstream, of an external authority: the example has none
-        if kind not in {"key-pkcs1", "upstream-ca", "external-chain", "external-trust"}:
+        # of an RSA key, of an https upstream, of an external authority, of clusters: the example has none
+        if kind not in {"key-pkcs1", "upstream-ca", "external-chain", "external-trust"} and "peer" not in target:
             chosen = {"LEAF": "media", "AUTHORITY": "all"}.get(target, target)
             assert desired.artifact_files(f"{kind}:{chosen}"), name
 
@@ -129,7 +129,7 @@ def test_the_variables_are_those_that_templates_get(home: Home) -> None:
     )
     with_recipe = loader.load(home.path / "pki.yaml")
     shown = {"probes", "inventory.KEY", "generation", "artifact(NAME)", "revoked.client", "too_large.crls"}
-    shown |= {f"host.{name}" for name in context["host"]} | {f"leaf.{access}" for access in ("tls", "mtls")}
+    shown |= {f"host.{name}" for name in context["host"]} | {f"leaf.{access}" for access in ("tls", "mtls", "peer")}
     shown |= {f"services[].{name}" for service in context["services"] for name in service}
     shown |= {f"recipes.NAME.{name}" for name in recipe_views(with_recipe, "media")["postgres"].keys() - {"ports"}}
     shown |= {"recipes.NAME.ports.PROTOCOL"}

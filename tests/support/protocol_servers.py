@@ -67,7 +67,8 @@ CONVERSATIONS = {
 }
 
 
-def _follow(connection: socket.socket, steps: Sequence[Step]) -> None:
+def follow(connection: socket.socket, steps: Sequence[Step]) -> None:
+    """Send and wait for bytes, step by step, until the client closes the connection."""
     for step in steps:
         if isinstance(step, int):
             connection.recv(step, socket.MSG_WAITALL)
@@ -85,9 +86,9 @@ def converses(before: Sequence[Step], within: Sequence[Step], *, trusts: Path | 
         if trusts:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(trusts)
-        _follow(connection, before)
+        follow(connection, before)
         with context.wrap_socket(connection, server_side=True) as inside:
-            _follow(inside, within)
+            follow(inside, within)
             with suppress(OSError):
                 inside.recv(4096)  # until the client says good-bye
 
@@ -98,7 +99,7 @@ def closes_after_tls(before: Sequence[Step]) -> Behaviour:
     """A server as GnuTLS makes them: it finishes the handshake, and then closes the connection without an alert."""
 
     def behave(context: ssl.SSLContext, connection: socket.socket) -> None:
-        _follow(connection, before)
+        follow(connection, before)
         inside = context.wrap_socket(connection, server_side=True)
         with suppress(OSError):
             inside.unwrap()

@@ -83,11 +83,17 @@ def run_negative_tests(
     """Test what the intermediate of a draft may and may not sign. Raises PkiError when a verifier disagrees."""
     copies = _copies(draft)
     permitted_name = x509.DNSName(f"trial.{domains[0]}")
-    other_purpose = "client" if authority == "server" else "server"
+    permitted_purposes = ("server", "client") if authority == "peer" else (authority,)
     tests = [
-        _test(copies, authority, permitted_name, must_fail=False),
-        _test(copies, other_purpose, permitted_name, must_fail=True),
-        *(_test(copies, authority, name, must_fail=True) for name in _forbidden_names(domains, addresses)),
+        *(
+            _test(copies, purpose, permitted_name, must_fail=purpose not in permitted_purposes)
+            for purpose in sorted(("server", "client"), key=lambda purpose: purpose not in permitted_purposes)
+        ),
+        *(
+            _test(copies, purpose, name, must_fail=True)
+            for purpose in permitted_purposes
+            for name in _forbidden_names(domains, addresses)
+        ),
     ]
     for test in tests:
         if not test.ok:
@@ -119,8 +125,9 @@ def _copies(draft: CertificateDraft) -> _Copies:
     assert draft.issuer is not None
     root_key, key = keys.new_key("ec-p256"), keys.new_key("ec-p256")
     dates = draft.issuer.not_valid_before_utc, draft.issuer.not_valid_after_utc
+    extensions = profiles.root_extensions() + profiles.name_constraints_of(draft.issuer)
     root = certificate_signing.sign_certificate(
-        draft.issuer.subject, root_key.public_key(), dates, profiles.root_extensions(), root_key
+        draft.issuer.subject, root_key.public_key(), dates, extensions, root_key
     )
     intermediate = replace(draft, key=key.public_key(), issuer=root)
     return _Copies(root, Issuer(_signed(intermediate, root_key), key), draft.dates[0] + DAY)

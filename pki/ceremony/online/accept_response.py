@@ -151,7 +151,7 @@ def _faults(
     store: Store, authorities: Authorities, results: Sequence[CeremonyResult], transcript: bytes
 ) -> Iterator[str]:
     """Yield the faults of each response, verified with the roots that existed before it."""
-    generations = filter(None, map(authorities.generation, store.generations("root")))
+    generations = filter(None, map(authorities.generation, store.roots()))
     roots: dict[str, x509.Certificate] = {root.name: root.certificate for root in generations}
     records = transcript_chain.load(transcript, "transcript.jsonl")
     for result in results:
@@ -296,8 +296,8 @@ def _prepared_root_entries(
     function writes nothing, because the roots of a sandbox may be lost.
     """
     path = store.home / "pki.yaml"
-    present_roots = [root for name in store.generations("root") if (root := authorities.generation(name))]
-    roots: dict[str, str] = {root.name: root.fingerprint for root in present_roots}
+    present = [root for name in store.roots() if (root := authorities.generation(name))]
+    roots: dict[str, str] = {root.name: root.fingerprint for root in present}
     roots |= verified.roots
     if inventory.sandbox or set(roots.values()) <= set(inventory.roots):
         yield lambda: None

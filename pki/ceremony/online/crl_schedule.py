@@ -12,7 +12,6 @@ from pki.ceremony.request_response import RequestedCrl, RequestedRoot, Requested
 from pki.common.durations import BACKDATED
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
-from pki.project.generations import Generation
 from pki.project.hierarchy import Hierarchy
 from pki.project.project import Project
 from pki.x509.certificate_signing import SECOND
@@ -27,23 +26,23 @@ class CrlSchedule:
     def plan(
         self,
         roots: tuple[RequestedRoot, ...],
-        present: Generation | None,
         revoke: tuple[tuple[str, str], ...],
         destroy: tuple[str, ...],
     ) -> Iterator[RequestedSeries]:
         """Yield a new series of pre-signed CRLs for every root that has a key.
 
-        `roots` are the new roots, `present` is the root that signs now. `revoke` has the intermediates to be revoked, each
+        `roots` are the new roots. `revoke` has the intermediates to be revoked, each
         with its reason. If a root is replaced or its key destroyed in this ceremony (`roots`, `destroy`), its series lasts
         until the root expires, because the root signs no further CRLs.
         """
         authorities = self.project.authorities
         destroyed_roots = ceremony_archive.destroyed_roots(self.project.store)
-        for name in self.project.store.generations("root"):
+        for name in self.project.store.roots():
             generation = authorities.existing(name)
             if name in destroyed_roots or generation.not_after <= self.project.now:
                 continue
-            is_last_series = bool(roots) or generation != present or name in destroy
+            is_replaced = any(root.authority == name.authority for root in roots)
+            is_last_series = is_replaced or generation != authorities.issuing(name.authority) or name in destroy
             until = generation.not_after if is_last_series else None
             crls = plan_presigned_crls(authorities, name, until=until, previous_number=self._last_number(name))
             yield RequestedSeries(root=name, revoked=tuple(self._revoked(revoke, name)), presigned_crls=tuple(crls))

@@ -13,7 +13,7 @@ from pki.ceremony.online import ceremony_archive, needs
 from pki.ceremony.online.ceremony_archive import OpenRequest
 from pki.ceremony.online.crl_schedule import CrlSchedule
 from pki.ceremony.online.intermediate_keys import IntermediateKeys
-from pki.ceremony.online.needs import INTERMEDIATES, Requirement
+from pki.ceremony.online.needs import Requirement
 from pki.ceremony.online.request_changes import changed_settings
 from pki.ceremony.policy import common_name
 from pki.ceremony.request_response import (
@@ -29,7 +29,14 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why, joined
 from pki.common.remedies import here
 from pki.config.authority_rules import ExternalRule
-from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.identifiers import (
+    AUTHORITIES,
+    INTERMEDIATES,
+    PEER_AUTHORITIES,
+    ROOTS,
+    GenerationName,
+    root_authority,
+)
 from pki.config.leaf_certificates import permitted_addresses
 from pki.config.model import Inventory
 from pki.project import external_requests
@@ -144,12 +151,7 @@ class RequestPreparation:
         """Return the request for all requirements and options."""
         config, names = self.project.inventory, self._new_generations(options, requirements)
         roots = tuple(self._root_to_create(name) for name in names if name.is_root)
-        present_root = self.project.authorities.issuing("root")
-        can_sign = present_root is not None and present_root.not_after > self.project.now
-        issuer = (
-            roots[0].name if roots else (present_root.name if present_root else "")
-        )  # a new root signs in the same ceremony
-        intermediates = tuple(self._intermediate_to_sign(name, issuer, roots) for name in names if not name.is_root)
+        intermediates = tuple(self._intermediate_to_sign(name, roots) for name in names if not name.is_root)
         events = self.project.ledger.events(last=1)
         return Request(
             format="doit-pki ceremony request 1",
@@ -161,26 +163,20 @@ class RequestPreparation:
             because=tuple(_reasons(options, requirements)),
             previous=ceremony_archive.last_response_digest(self.project.store),
             ledger=LedgerHead(events=events[-1].seq if events else 0, head=events[-1].hash if events else "0" * 64),
-            pinned={
-                name: self.project.authorities.existing(name).fingerprint
-                for name in self.project.store.generations("root")
-            },
+            pinned={name: self.project.authorities.existing(name).fingerprint for name in self.project.store.roots()},
             roots=roots,
             intermediates=intermediates,
-            cross_certificates=tuple(
-                self._cross_certificate_to_sign(root, present_root) for root in roots if present_root and can_sign
-            ),
-            crl_series=tuple(CrlSchedule(self.project).plan(roots, present_root, options.revoke, options.destroy)),
+            cross_certificates=tuple(self._cross_certificates_to_sign(roots)),
+            crl_series=tuple(CrlSchedule(self.project).plan(roots, options.revoke, options.destroy)),
             destroy=options.destroy,
         )
 
-    def _intermediate_to_sign(
-        self, name: str, root: str, requested_roots: tuple[RequestedRoot, ...]
-    ) -> RequestedIntermediate:
+    def _intermediate_to_sign(self, name: str, requested_roots: tuple[RequestedRoot, ...]) -> RequestedIntermediate:
         config, authority = self.project.inventory, GenerationName.parse(name).authority
         lifetime, external = config.authorities.lifetime(authority), config.authorities.externals.get(authority)
         start, end = certificate_signing.validity_dates(self.project.now, lifetime, None)
         new_roots = {requested.name: (requested.not_before, requested.not_after) for requested in requested_roots}
+        root = self._root_that_signs(root_authority(authority), requested_roots)
         issuer_start, issuer_expiry = new_roots.get(root) or _dates(self.project.authorities.existing(root).certificate)
         cn = common_name(config.organisation, name, sandbox=config.sandbox)
         return RequestedIntermediate(
@@ -195,6 +191,12 @@ class RequestPreparation:
             if external
             else IntermediateKeys(self.project).prepare_certificate_request(name, cn).decode(),
         )
+
+    def _root_that_signs(self, authority: str, requested_roots: tuple[RequestedRoot, ...]) -> str:
+        """Return the root that signs intermediates: a new one in the same ceremony, else the present one; "" without any."""
+        new_roots = [root.name for root in requested_roots if root.authority == authority]
+        present = self.project.authorities.issuing(authority)
+        return next(iter(new_roots), present.name if present else "")
 
     def _external_request(self, rule: ExternalRule) -> str:
         """Return the request of an external authority. Raises PkiError if its key must not be certified."""
@@ -231,7 +233,7 @@ class RequestPreparation:
             )
         for name, _ in options.revoke:
             generation = self.project.authorities.generation(name) if "-" in name else None
-            if generation is None or generation.authority == "root":
+            if generation is None or generation.name.is_root:
                 raise PkiError(f"{name}: is not an intermediate", f"intermediates: {', '.join(self._intermediates())}")
             if self.project.authorities.is_revoked_by_root(generation):
                 raise PkiError(f"{name}: is revoked already", "./run invoke status")
@@ -245,15 +247,16 @@ class RequestPreparation:
             if name not in self._authorities():
                 raise PkiError(f"{name}: unknown authority", f"expected {', '.join(self._authorities())}")
             self._check_has_new_request(name)
-        creates_root = any(name.is_root for name in new_generations)
-        if "root" in options.generations:
-            self._check_rollover()
+        for authority in (name for name in ROOTS if name in options.generations):
+            self._check_rollover(authority)
         for name in options.destroy:
-            self._check_destruction(name, creates_root=creates_root)
+            authority = GenerationName.parse(name).authority
+            self._check_destruction(name, creates_root=any(new.authority == authority for new in new_generations))
 
     def _authorities(self) -> tuple[str, ...]:
         """Return the authorities of which a new generation can be requested."""
-        return (*AUTHORITIES, *self.project.inventory.authorities.externals)
+        authorities = self.project.inventory.authorities
+        return (*AUTHORITIES, *(PEER_AUTHORITIES if authorities.peer else ()), *authorities.externals)
 
     def _check_has_new_request(self, name: str) -> None:
         """Raise PkiError for an external authority whose server has not made a new key and request."""
@@ -266,15 +269,15 @@ class RequestPreparation:
             f"make a new key and request on the server of {name}, and copy the request to {rule.external}",
         )
 
-    def _check_rollover(self) -> None:
-        """Raise PkiError while two roots are valid.
+    def _check_rollover(self, authority: str) -> None:
+        """Raise PkiError while two roots of `root` or `root-peer` are valid.
 
         A cross-certificate has path length 1: it permits one intermediate below it, and no second cross-certificate. So
         clients that trust only the first of three roots would find no chain to the third.
         """
         roots = [
             root
-            for name in self.project.store.generations("root")
+            for name in self.project.store.generations(authority)
             if (root := self.project.authorities.generation(name))
         ]
         live_roots = [root for root in roots if self.project.authorities.is_live(root)]
@@ -288,29 +291,29 @@ class RequestPreparation:
 
     def _check_destruction(self, name: str, *, creates_root: bool) -> None:
         """Raise PkiError when the key of a root cannot be destroyed."""
-        roots = self.project.store.generations("root")
-        if name not in roots:
-            raise PkiError(f"{name}: is not a root", f"roots: {', '.join(roots)}")
+        roots = self.project.store.generations(GenerationName.parse(name).authority)
+        if name not in self.project.store.roots():
+            raise PkiError(f"{name}: is not a root", f"roots: {', '.join(self.project.store.roots())}")
         if name in ceremony_archive.destroyed_roots(self.project.store):
             raise PkiError(f"{name}: its key was destroyed already", "./run invoke ceremony.verify")
         if name == roots[-1] and not creates_root:
             raise PkiError(
                 f"{name}: is the only root that can sign",
-                f"create its successor in the same ceremony: --new root --destroy {name}",
+                f"create its successor in the same ceremony: --new {GenerationName.parse(name).authority} --destroy {name}",
             )
 
     def _intermediates(self) -> list[GenerationName]:
-        authorities = self.project.store.authorities()[1:]
+        authorities = [name for name in self.project.store.authorities() if name not in ROOTS]
         return [name for authority in authorities for name in self.project.store.generations(authority)]
 
     def _new_generations(self, options: RequestOptions, requirements: list[Requirement]) -> list[GenerationName]:
         """Return the names of the new generations: required, requested, or replacing one that is to be revoked."""
         names = needs.new_generations(requirements)
         requested_authorities = [*options.generations]
-        if "root" in requested_authorities:
-            requested_authorities += INTERMEDIATES
+        for root in (name for name in ROOTS if name in options.generations):
+            requested_authorities += INTERMEDIATES[root]
         revoked_names = {name for name, _ in options.revoke}
-        for authority in INTERMEDIATES:
+        for authority in needs.ISSUING:
             issuing = self.project.authorities.issuing(authority)
             if issuing and issuing.name in revoked_names:
                 requested_authorities.append(authority)
@@ -321,7 +324,19 @@ class RequestPreparation:
         rule = self.project.inventory.authorities.root
         start, end = certificate_signing.validity_dates(self.project.now, rule.lifetime, None)
         cn = common_name(self.project.inventory.organisation, name, sandbox=self.project.inventory.sandbox)
-        return RequestedRoot(name=name, common_name=cn, key=rule.key, not_before=start, not_after=end)
+        root = RequestedRoot(name=name, common_name=cn, key=rule.key, not_before=start, not_after=end)
+        if root.authority == "root":
+            return root
+        inventory = self.project.inventory
+        limits = {"domains": inventory.domains, "addresses": permitted_addresses(inventory)}
+        return root.model_copy(update=limits)
+
+    def _cross_certificates_to_sign(self, roots: tuple[RequestedRoot, ...]) -> Iterator[RequestedCrossCertificate]:
+        """Yield the cross-certificate of each new root by the present one that it replaces."""
+        for root in roots:
+            present = self.project.authorities.issuing(root.authority)
+            if present is not None and present.not_after > self.project.now:
+                yield self._cross_certificate_to_sign(root, present)
 
     def _cross_certificate_to_sign(self, root: RequestedRoot, present: Generation) -> RequestedCrossCertificate:
         _, end = _dates(present.certificate)

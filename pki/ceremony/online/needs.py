@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pki.config.identifiers import ArtifactId, GenerationName
+from pki.config.identifiers import INTERMEDIATES, ROOTS, ArtifactId, GenerationName
 from pki.config.ip_addresses import is_within
 from pki.config.leaf_certificates import permitted_addresses
 from pki.project.hierarchy import Ca, Hierarchy
@@ -19,7 +19,7 @@ from pki.project.layout import Store
 MAX_CRL_LEAD_TIME = timedelta(days=183)  # before the last pre-signed CRL expires
 PRESIGNED_CRL_OVERLAP = timedelta(days=30)  # of two successive pre-signed CRLs
 COMPANION_PERIOD = timedelta(days=183)  # an intermediate that is due so soon after a ceremony is created in it too
-INTERMEDIATES = ("server", "client")
+ISSUING = ("server", "client", "peer")  # the intermediates with their own keys in `ca/`
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class Requirement:
     """One thing that a ceremony must create: a generation (`server-2`), or with `is_crls` its new CRLs (`root-1 CRLs`).
 
     `by` is the latest time for the ceremony. With `is_for_new_names`, nothing expires and `by` is the present: pki.yaml
-    has names or networks that the present generation does not permit, or an external authority has a new key.
+    has names or networks that the present generation does not permit, or an external authority has a new key, or there is
+    no peer authority yet.
     """
 
     generation: GenerationName
@@ -48,18 +49,19 @@ class Requirement:
 
     @property
     def authority(self) -> str:
-        """Return `root`, `server`, `client`, or the name of an external authority."""
+        """Return `root`, `server`, `client`, `root-peer`, `peer`, or the name of an external authority."""
         return self.generation.authority
 
 
 def longest_lifetime_below(hierarchy: Hierarchy, authority: str) -> timedelta:
     """Return the longest lifetime of a certificate that an authority signs; 0 of an external one."""
     config = hierarchy.inventory
-    if authority == "root":
+    if authority in ROOTS:
         return config.authorities.longest_intermediate
-    if authority not in INTERMEDIATES:
+    if authority not in ISSUING:
         return timedelta()  # only its server knows: `overlap` is the whole time before its expiry
-    return config.profiles.server.lifetime if authority == "server" else config.profiles.client.lifetime
+    profiles = {"server": config.profiles.server, "client": config.profiles.client, "peer": config.profiles.peer}
+    return profiles[authority].lifetime
 
 
 def full_lifetime_end(hierarchy: Hierarchy, generation: Ca) -> datetime:
@@ -86,28 +88,38 @@ def next_generation(hierarchy: Hierarchy, authority: str) -> GenerationName:
 
 def find_requirements(hierarchy: Hierarchy) -> list[Requirement]:
     """Return what a ceremony must create now; usually nothing."""
-    root = hierarchy.issuing("root")
-    requirements = list(_root_requirements(hierarchy, root))
-    new_roots = [
-        requirement for requirement in requirements if requirement.generation.is_root and not requirement.is_crls
-    ]
-    for authority in INTERMEDIATES:
-        if new_roots and root is not None:  # at the first ceremony, the missing intermediates have their own reason
-            requirements.append(
-                Requirement(next_generation(hierarchy, authority), f"{new_roots[0].what} takes over", new_roots[0].by)
-            )
-        else:
-            requirements += _intermediate_requirements(hierarchy, authority)
-    requirements += _external_requirements(hierarchy)
+    requirements = [*_own_requirements(hierarchy, "root"), *_external_requirements(hierarchy)]
+    if hierarchy.inventory.authorities.peer is not None:
+        requirements += _own_requirements(hierarchy, "root-peer")
+    else:  # after a peer authority is removed from pki.yaml, its root still needs CRLs
+        requirements += _crl_requirements(hierarchy, "root-peer")
     if not requirements:
         return []
     return requirements + _companions(hierarchy, requirements)
 
 
+def _own_requirements(hierarchy: Hierarchy, root_authority: str) -> list[Requirement]:
+    """Return the requirements of `root` or `root-peer`, and of the intermediates below it whose keys are in `ca/`."""
+    root = hierarchy.issuing(root_authority)
+    requirements = list(_root_requirements(hierarchy, root_authority, root))
+    new_roots = [
+        requirement for requirement in requirements if requirement.generation.is_root and not requirement.is_crls
+    ]
+    for authority in INTERMEDIATES[root_authority]:
+        if new_roots and root is not None:  # at the first ceremony, the missing intermediates have their own reason
+            why, new_root = f"{new_roots[0].what} takes over", new_roots[0]
+            next_name = next_generation(hierarchy, authority)
+            requirements.append(Requirement(next_name, why, new_root.by, new_root.is_for_new_names))
+        else:
+            requirements += _intermediate_requirements(hierarchy, authority)
+    return requirements
+
+
 def _companions(hierarchy: Hierarchy, requirements: list[Requirement]) -> list[Requirement]:
     """Return the intermediates that will be required within COMPANION_PERIOD, so that no second ceremony is needed soon."""
-    requested_authorities = {requirement.authority for requirement in requirements}
-    candidates = (hierarchy.issuing(authority) for authority in INTERMEDIATES if authority not in requested_authorities)
+    excluded = {requirement.authority for requirement in requirements}
+    excluded |= set() if hierarchy.inventory.authorities.peer else {"peer"}
+    candidates = (hierarchy.issuing(authority) for authority in ISSUING if authority not in excluded)
     return [
         Requirement(
             next_generation(hierarchy, companion.authority),
@@ -119,16 +131,29 @@ def _companions(hierarchy: Hierarchy, requirements: list[Requirement]) -> list[R
     ]
 
 
-def _root_requirements(hierarchy: Hierarchy, root: Ca | None) -> Iterator[Requirement]:
-    """Yield a root that is missing or whose signing period ended, and CRLs that expire soon or begin too late."""
+def _root_requirements(hierarchy: Hierarchy, authority: str, root: Ca | None) -> Iterator[Requirement]:
+    """Yield a root that is missing or whose signing period ended, and CRLs that expire soon or begin too late.
+
+    A new root of clusters is required, too, when the present one does not permit names of pki.yaml.
+    """
+    is_of_clusters = authority == "root-peer"
     if root is None:
-        yield Requirement(GenerationName("root", 1), "there is no root yet", hierarchy.now)
+        why = "there is no root of clusters yet" if is_of_clusters else "there is no root yet"
+        yield Requirement(GenerationName(authority, 1), why, hierarchy.now, is_for_new_names=is_of_clusters)
         return
     end = signing_period_end(hierarchy, root)
     if end <= hierarchy.now:
         why = f"{root.name} can certify intermediates of full lifetime until {full_lifetime_end(hierarchy, root):%Y-%m-%d}"
-        yield Requirement(next_generation(hierarchy, "root"), why, full_lifetime_end(hierarchy, root))
-    for name in hierarchy.generations("root"):
+        yield Requirement(next_generation(hierarchy, authority), why, full_lifetime_end(hierarchy, root))
+    elif is_of_clusters and (forbidden := _not_permitted(hierarchy, root)):
+        why = f"{root.name} does not permit {', '.join(forbidden)}"
+        yield Requirement(next_generation(hierarchy, authority), why, hierarchy.now, is_for_new_names=True)
+    yield from _crl_requirements(hierarchy, authority)
+
+
+def _crl_requirements(hierarchy: Hierarchy, authority: str) -> Iterator[Requirement]:
+    """Yield the CRLs of roots that expire soon or begin too late."""
+    for name in hierarchy.generations(authority):
         last_expiry = series_end(hierarchy, name)
         generation = hierarchy.generation(name)
         if generation is None or last_expiry is None or generation.not_after <= hierarchy.now:
@@ -163,9 +188,9 @@ def _intermediate_requirements(hierarchy: Hierarchy, authority: str) -> Iterator
     issuer, next_name = hierarchy.issuing(authority), next_generation(hierarchy, authority)
     if issuer is None:
         names = hierarchy.generations(authority)
-        yield Requirement(
-            next_name, f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet", hierarchy.now
-        )
+        why = f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet"
+        is_new = authority == "peer" and not names  # nothing depends on it yet
+        yield Requirement(next_name, why, hierarchy.now, is_for_new_names=is_new)
         return
     latest = full_lifetime_end(hierarchy, issuer)
     if signing_period_end(hierarchy, issuer) <= hierarchy.now:
@@ -201,7 +226,7 @@ def _external_requirements(hierarchy: Hierarchy) -> Iterator[Requirement]:
 
 
 def _not_permitted(hierarchy: Hierarchy, generation: Ca) -> list[str]:
-    """Return domains and networks that pki.yaml permits and the present intermediate does not."""
+    """Return domains and networks that pki.yaml permits and the present intermediate, or root of clusters, does not."""
     permitted = generation.permitted
     blocks = [block for block in permitted_addresses(hierarchy.inventory) if not is_within(block, permitted.networks)]
     outside = [domain for domain in hierarchy.inventory.domains if not permitted.permits(domain)]

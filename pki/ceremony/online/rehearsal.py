@@ -75,9 +75,8 @@ def _with_substitutes(authorities: Authorities, vault: Vault, request: Request) 
         real_root = generation.certificate
         key = keys.new_key(keys.key_kind(real_root.public_key()))
         dates = real_root.not_valid_before_utc, real_root.not_valid_after_utc
-        substitute = certificate_signing.sign_certificate(
-            real_root.subject, key.public_key(), dates, profiles.root_extensions(), key
-        )
+        extensions = profiles.root_extensions() + profiles.name_constraints_of(real_root)
+        substitute = certificate_signing.sign_certificate(real_root.subject, key.public_key(), dates, extensions, key)
         vault.place_root(name, substitute, {"key.pem": key_storage.key_file(key, THROW_AWAY)})
         pinned[name] = fingerprint(substitute)
     return request.model_copy(update={"pinned": pinned, "previous": NO_RESPONSE})

@@ -10,6 +10,7 @@ from pki.ceremony.online.needs import PRESIGNED_CRL_OVERLAP
 from pki.ceremony.request_response import Request, RequestedIntermediate, RequestedSeries
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
+from pki.config.identifiers import GenerationName
 from pki.config.leaf_certificates import permitted_addresses
 from pki.config.model import Inventory
 from pki.project import external_requests
@@ -33,7 +34,9 @@ def changed_settings(inventory: Inventory, authorities: Authorities, request: Re
     ]
     permitted = tuple(config.domains), tuple(permitted_addresses(config))
     own_intermediates = [intermediate for intermediate in request.intermediates if not intermediate.is_external]
-    if any((intermediate.domains, intermediate.addresses) != permitted for intermediate in own_intermediates):
+    own_limits = [(requested.domains, requested.addresses) for requested in own_intermediates]
+    own_limits += [(root.domains, root.addresses) for root in request.roots if root.domains]
+    if any(limits != permitted for limits in own_limits):
         reasons.append(Why.REQUEST_PERMITTED())
     keys = [
         *_roots(inventory, request),
@@ -61,6 +64,9 @@ def _intermediates(inventory: Inventory, authorities: Authorities, request: Requ
     for intermediate in request.intermediates:
         if intermediate.is_external and intermediate.authority not in inventory.authorities.externals:
             continue  # `_externals` reports it
+        if intermediate.authority == "peer" and inventory.authorities.peer is None:
+            yield "peer"
+            continue
         lifetime = inventory.authorities.lifetime(intermediate.authority)
         start, end = certificate_signing.validity_dates(request.prepared, lifetime, None)
         issuer_start, issuer_expiry = _issuer_lifetime(authorities, request, intermediate)
@@ -113,13 +119,18 @@ def _crl_series(inventory: Inventory, authorities: Authorities, request: Request
             )
             if len(series.presigned_crls) != len(list(planned)):
                 yield "root.crl.presigned"
-        elif not new_roots and _ends_too_early(inventory, authorities, request, series):
+        elif not _has_successor(request, series) and _ends_too_early(inventory, authorities, request, series):
             yield "root.crl.presigned"
+
+
+def _has_successor(request: Request, series: RequestedSeries) -> bool:
+    """Return whether a request creates a root that replaces that of a series."""
+    return any(root.authority == GenerationName.parse(series.root).authority for root in request.roots)
 
 
 def _ends_too_early(inventory: Inventory, authorities: Authorities, request: Request, series: RequestedSeries) -> bool:
     """Return whether the CRLs of the signing root end before the configured period; a longer series is no change."""
-    rule, root = inventory.authorities.root.crl, authorities.issuing("root")
+    rule, root = inventory.authorities.root.crl, authorities.issuing(GenerationName.parse(series.root).authority)
     if root is None or root.name != series.root or series.root in request.destroy:
         return False
     covered_until = min(request.prepared + rule.presigned * (rule.lifetime - PRESIGNED_CRL_OVERLAP), root.not_after)

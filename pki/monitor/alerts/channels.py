@@ -154,7 +154,7 @@ class Sender:
 
     def _roots(self) -> bytes:
         """Return our roots as PEM, read from `ca/` because pki.yaml may be invalid."""
-        names = self._store.generations("root")
+        names = self._store.roots()
         return b"".join(filesystem.read(self._store.authority_file(name, "cert.pem")) or b"" for name in names)
 
 

@@ -18,11 +18,12 @@ from pki.common.durations import in_words
 from pki.common.errors import SET_CLOCK, ErrorCode, PkiError
 from pki.common.reasons import joined
 from pki.common.remedies import Remedy
-from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
+from pki.config.identifiers import ALL_AUTHORITIES, ROOTS, ArtifactId, GenerationName
 from pki.monitor.check_result import Finding, Level, level_by_time_left, rerun
 from pki.monitor.checks import check_machine
 from pki.monitor.checks.check_context import CheckContext
 from pki.pipeline.artifact import Artifact
+from pki.project.authorities import own_authorities
 from pki.project.generations import Generation
 from pki.project.layout import Store
 from pki.project.project import Project
@@ -48,17 +49,19 @@ def check_authorities(context: CheckContext) -> Iterator[Finding]:
     """Report authorities that cannot sign, and a root that nears its expiry."""
     project = context.project
     remedy = "./run doit" if project.inventory.sandbox else REQUEST_CEREMONY
-    for name in AUTHORITIES:
+    for name in own_authorities(project.authorities):
         if reasons := ca_state.stale_reasons(project.now, project.authorities, name):
             failure = context.run.failure(ArtifactId("authority", name))
             yield Finding(
                 ArtifactId("authority", name), Level.CRITICAL, reasons[0], failure.hint if failure else remedy
             )
-    root = project.authorities.issuing("root")
-    if root and (level := root_level(context, root)):
-        expiry, text = root.not_after, f"the root {_expiry_text(context, root.not_after)}"
+    for root in filter(None, map(project.authorities.issuing, ROOTS)):
+        if not (level := root_level(context, root)):
+            continue
+        expiry, what = root.not_after, "the root of clusters" if root.authority == "root-peer" else "the root"
+        text = f"{what} {_expiry_text(context, expiry)}"
         yield Finding(ArtifactId("authority", root.name), level, text, remedy, until=expiry)
-    signing = [generation for name in AUTHORITIES if (generation := project.authorities.issuing(name))]
+    signing = [generation for name in ALL_AUTHORITIES if (generation := project.authorities.issuing(name))]
     if signing:
         first_to_expire = min(signing, key=lambda generation: needs.signing_period_end(project.authorities, generation))
         until = needs.signing_period_end(project.authorities, first_to_expire)
@@ -120,7 +123,7 @@ def decrypt_keys(project: Project, *, thorough: bool) -> list[str]:
     Without `thorough`, only the keys whose files changed since they were last decrypted.
     """
     decrypted_keys = list[str]()
-    for authority in ("server", "client"):
+    for authority in needs.ISSUING:
         generation = project.authorities.issuing(authority)
         if generation is None or project.passphrases.is_interactive(generation.name):  # a check asks no questions
             continue
@@ -289,7 +292,7 @@ def _presigned_level(context: CheckContext, end: datetime) -> Level:
 
 
 def _restore_remedy(root: str) -> str:
-    return f"put ca/root/{root}/crl/ back from a backup (./run invoke restore FILE --to DIR)"
+    return f"put ca/{GenerationName.parse(root).authority}/{root}/crl/ back from a backup (./run invoke restore FILE --to DIR)"
 
 
 def _new_crls(store: Store, root: str) -> Remedy:

@@ -125,7 +125,9 @@ def _blocked_keys(context: CheckContext, path: Path) -> str:
     """Return, as the end of a sentence, which keys are not used while others can read this file; "" for none."""
     store, passphrases = context.project.store, context.project.passphrases
     issuing = [
-        generation.name for name in ("server", "client") if (generation := context.project.authorities.issuing(name))
+        generation.name
+        for name in ("server", "client", "peer")
+        if (generation := context.project.authorities.issuing(name))
     ]
     names = [name for name in issuing if path in {store.authority_file(name, "key.pem"), passphrases.file_of(name)}]
     return f"; until that is corrected, nothing can be renewed or revoked with {' and '.join(names)}" if names else ""
@@ -138,7 +140,7 @@ def secret_paths(context: CheckContext) -> Iterator[Path]:
     yield store.ca / "ledger.db"
     yield deploy_key_path(store.ca)
     yield from (store.home / name for name in sorted(config.files()))
-    for authority in identifiers.AUTHORITIES:
+    for authority in identifiers.ALL_AUTHORITIES:
         yield from (store.authority_file(name, "key.pem") for name in store.generations(authority))
 
 

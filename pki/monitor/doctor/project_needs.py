@@ -92,7 +92,10 @@ def _deliveries(config: Inventory, home: Path) -> Iterator[MachineObservation]:
 
 def _extras(config: Inventory) -> Iterator[MachineObservation]:
     """Yield optional packages that pki.yaml makes necessary, and the PKCS#11 modules that it names."""
-    tokens = [rule.token for rule in (config.authorities.server, config.authorities.client) if rule.token]
+    authorities = config.authorities
+    rules = {"server": authorities.server, "client": authorities.client}
+    rules |= {"peer": authorities.peer} if authorities.peer else {}
+    tokens = [rule.token for rule in rules.values() if rule.token]
     needs = {
         "hsm": bool(tokens),
         "notify": bool(config.alerts.notify),
@@ -102,7 +105,7 @@ def _extras(config: Inventory) -> Iterator[MachineObservation]:
         extra = EXTRAS[name]
         value = f"{extra.package}: {'installed' if extra.is_present else 'not installed'}; pki.yaml needs it for {extra.use}"
         yield MachineObservation(f"extra {name}", value, *(() if extra.is_present else (Level.CRITICAL, extra.remedy)))
-    for name, rule in (("server", config.authorities.server), ("client", config.authorities.client)):
+    for name, rule in rules.items():
         yield from _module(name, rule)
 
 

@@ -19,7 +19,7 @@ from pki.common.errors import PkiError
 from pki.common.remedies import for_commands_folder
 from pki.common.visible import visible_line
 from pki.config.fields import Access
-from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
+from pki.config.identifiers import ArtifactId, GenerationName
 from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Leaf
 from pki.monitor import adopted_cas
@@ -27,6 +27,7 @@ from pki.monitor.check_result import Level
 from pki.monitor.checks import check_authorities, check_certificates, check_machine
 from pki.monitor.checks.check_context import CheckedProject
 from pki.monitor.unseen_services import unseen_services
+from pki.project.authorities import own_authorities
 from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509.revocation import crl_number
@@ -42,7 +43,7 @@ def certificates(checked: CheckedProject) -> Samples:
     begins, ends = dict[Labels, float](), dict[Labels, float]()
     for name, leaf in checked.plan.leaves.items():
         if dates := _dates(checked.project.store, checked.project.cache, leaf):
-            labels = (name, leaf.profile, hosts.get(name, "") if leaf.profile == "server" else "")
+            labels = (name, leaf.profile, hosts.get(name, "") if leaf.profile != "client" else "")
             begins[labels], ends[labels] = dates
     return {"certificate_not_before_timestamp_seconds": begins, "certificate_not_after_timestamp_seconds": ends}
 
@@ -74,7 +75,7 @@ def _authorities(checked: CheckedProject) -> Samples:
     """Return the dates of every live generation, and the end of the signing period of those that sign now."""
     project, begins, ends = checked.project, dict[Labels, float](), dict[Labels, float]()
     signing_period_end = dict[Labels, float]()
-    for authority in AUTHORITIES:
+    for authority in own_authorities(project.authorities):
         signing = project.authorities.issuing(authority)
         for name in project.authorities.live(authority):
             if generation := project.authorities.generation(name):
@@ -110,6 +111,8 @@ def _authorities(checked: CheckedProject) -> Samples:
 def _profiles(checked: CheckedProject) -> Samples:
     rules = checked.project.inventory.profiles
     before = {("server",): rules.server.renew_before, ("client",): rules.client.renew_before}
+    if checked.project.inventory.authorities.peer:
+        before["peer",] = rules.peer.renew_before
     return {"profile_renew_before_seconds": {labels: left.total_seconds() for labels, left in before.items()}}
 
 
@@ -125,9 +128,10 @@ def _crls(checked: CheckedProject) -> Samples:
             "adopted" if project.inventory.authorities.is_adopted(name) else GenerationName.parse(name).authority
         )
         labels = (name, authority)
-        if values := _root_crl(project, name) if authority == "root" else _crl(project.store, project.cache, name):
+        is_root = GenerationName.parse(name).is_root
+        if values := _root_crl(project, name) if is_root else _crl(project.store, project.cache, name):
             begins[labels], ends[labels], numbers[labels] = values
-        if authority != "root":
+        if not is_root:
             refresh[labels] = project.inventory.authorities.crl_rule(name).refresh.total_seconds()
         elif last_expiry := needs.series_end(project.authorities, name):
             series_ends[labels] = last_expiry.timestamp()

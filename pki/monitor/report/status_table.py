@@ -17,7 +17,7 @@ from pki.common.errors import RETRIED, as_pki_error
 from pki.common.reasons import Reason, Why, joined
 from pki.common.remedies import RESTORE
 from pki.common.visible import shorten
-from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
+from pki.config.identifiers import ALL_AUTHORITIES, ArtifactId, GenerationName
 from pki.config.model import Leaf
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
@@ -28,6 +28,7 @@ from pki.monitor.external_authorities import ExternalAuthorities
 from pki.monitor.unseen_services import unseen_services
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
+from pki.project.authorities import own_authorities
 from pki.project.project import Project
 from pki.x509 import canonical
 
@@ -69,7 +70,8 @@ class StatusTable:
 
     def _all_rows(self, plan: Plan) -> Iterator[TableRow]:
         artifacts = {artifact.id: artifact for artifact in plan.artifacts}
-        for authority in AUTHORITIES:
+        is_declared = self.project.inventory.authorities.peer is not None
+        for authority in ALL_AUTHORITIES if is_declared else own_authorities(self.project.authorities):
             yield from _guarded(ArtifactId("authority", authority), partial(self._authority_rows, authority))
         yield from _guarded("authority:external", self._external_rows)
         yield from _guarded("authority:adopted", self._adopted_rows)

@@ -53,7 +53,7 @@ def authorities(project: Project, leaves: Counter[str]) -> Iterator[AuthorityRow
     for authority in project.store.authorities():
         for name in project.store.generations(authority):
             if generation := project.authorities.generation(name):
-                root = generation if authority == "root" else project.authorities.root_of(generation.certificate)
+                root = generation if generation.name.is_root else project.authorities.root_of(generation.certificate)
                 row = _authority(
                     project.inventory,
                     project.now,

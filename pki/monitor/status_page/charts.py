@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.identifiers import ALL_AUTHORITIES, AUTHORITIES, PEER_AUTHORITIES, GenerationName
 from pki.monitor.status_page.page_data import CertificateRow, PageData
 from pki.monitor.timeline.event_kinds import EventKind
 
@@ -205,8 +205,9 @@ def generations_chart(facts: PageData) -> GenerationsChart:
     ]
     planned = [(row.name, row.start, row.end or date.max, "planned") for row in facts.ahead.generations]
     rows = []
-    externals = {GenerationName.parse(name).authority for name, *_ in (*generations, *planned)} - {*AUTHORITIES}
-    for authority in (*AUTHORITIES, *sorted(externals)):
+    shown_authorities = {GenerationName.parse(name).authority for name, *_ in (*generations, *planned)}
+    of_clusters = [name for name in PEER_AUTHORITIES if name in shown_authorities]
+    for authority in (*AUTHORITIES, *of_clusters, *sorted(shown_authorities - {*ALL_AUTHORITIES})):
         shown = [
             (name, start, end, kind)
             for name, start, end, kind in (*generations, *planned)

@@ -103,7 +103,7 @@ def _certificates(checked: CheckedProject) -> Iterator[tuple[CertificateRow, str
     states_of_stopped = dict.fromkeys(_stopped(project.revocations), "revoked, replacement stopped")
     issuers = {
         name: generation.name if (generation := project.authorities.issuing(name)) else ""
-        for name in ("server", "client")
+        for name in ("server", "client", "peer")
     }
     for name, leaf in checked.plan.leaves.items():
         artifact = ArtifactId("cert", name)

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.ceremony.online.needs import INTERMEDIATES
+from pki.ceremony.online.needs import ISSUING
 from pki.common import filesystem
 from pki.common.durations import backdate
-from pki.config.identifiers import AUTHORITIES
+from pki.config.identifiers import ALL_AUTHORITIES, ROOTS, GenerationName
 from pki.config.model import Inventory
 from pki.monitor.timeline.planned_ceremonies import Ceremony, ceremonies, open_request_date
 from pki.monitor.timeline.planned_hierarchy import PlannedCa, PlannedHierarchy
@@ -63,7 +63,7 @@ class CaRollovers:
     def of(cls, project: Project, runs: Runs, until: datetime, *, with_ceremonies: bool = True) -> CaRollovers:
         """Compute all rollovers; without `with_ceremonies`, the first requested ceremony is never performed."""
         rollovers = cls(PlannedHierarchy.of(project), runs, until)
-        for authority in INTERMEDIATES:
+        for authority in ISSUING:
             issuing = rollovers.hierarchy.issuing(authority)
             rollovers.issuing_periods[authority] = [_issuing_period(runs.now - DAY, issuing)] if issuing else []
         since = runs.now
@@ -81,27 +81,28 @@ class CaRollovers:
 
     def generations(self) -> list[PlannedCa]:
         """Return the existing and the planned generations, by authority."""
-        order = [*AUTHORITIES, *self.hierarchy.inventory.authorities.externals]
+        order = [*ALL_AUTHORITIES, *self.hierarchy.inventory.authorities.externals]
         return sorted(self.hierarchy.cas, key=lambda ca: order.index(ca.authority))
+
+    def _roots(self) -> list[GenerationName]:
+        return [name for authority in ROOTS for name in self.hierarchy.generations(authority)]
 
     # -- who issues --
 
     def _add_issuing_periods(self) -> None:
         """Add the periods of generations from ceremonies, and of chains that lose a cross-certificate."""
-        for authority in INTERMEDIATES:
-            creation_times = {
+        for authority in ISSUING:
+            created = {
                 name: ceremony.performed
                 for ceremony in self.ceremonies
                 for name in ceremony.generations
                 if name.authority == authority
             }
             names = self.hierarchy.generations(authority)
-            later_periods = [
-                _issuing_period(creation_times[name], self.hierarchy.existing(name))
-                for name in names
-                if name in creation_times
-            ]
-            issuing_periods = sorted([*self.issuing_periods[authority], *later_periods], key=_when)
+            later = [_issuing_period(created[name], self.hierarchy.existing(name)) for name in names if name in created]
+            issuing_periods = sorted([*self.issuing_periods[authority], *later], key=_when)
+            if not issuing_periods:
+                continue  # of clusters, in a project that has none
             # When a cross-certificate of its root expires during a period, the leaves are issued again with a shorter chain.
             shorter_chains = list[IssuingPeriod]()
             for period, next_start in zip(
@@ -118,7 +119,7 @@ class CaRollovers:
 
     def _add_publications(self, since: datetime, before: datetime) -> None:
         """Add the pre-signed CRLs that doit publishes from one ceremony to the next."""
-        for root in self.hierarchy.generations("root"):
+        for root in self._roots():
             crls = self.hierarchy.presigned_crls(root)
             current_crls = [crl for crl in crls if crl.this_update <= since < crl.next_update]
             later_crls = [crl for crl in crls if since < crl.this_update and self.runs.at(crl.this_update) < before]
@@ -130,7 +131,7 @@ class CaRollovers:
 
     def _find_crl_gaps(self) -> None:
         """Find the times in which a trusted root has no valid CRL: then every client is refused."""
-        for root in self.hierarchy.generations("root"):
+        for root in self._roots():
             created = next(
                 (ceremony.performed for ceremony in self.ceremonies if root in ceremony.generations), self.runs.first
             )

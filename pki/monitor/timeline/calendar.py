@@ -154,9 +154,10 @@ def _stable_day(ceremony: Any, now: datetime) -> date:
 def _ends(generations: Sequence[Ca], now: datetime) -> Iterator[CalendarEntry]:
     for ca in generations:
         end = ca.not_after
-        if ca.authority == "root" and now < end <= now + YEARS * timedelta(days=365):
-            newest = [ca.name for ca in generations if ca.name.is_root][-1]
-            then = f"every machine that trusts it must trust {newest} by then: build/trust/roots.pem"
+        if ca.name.is_root and now < end <= now + YEARS * timedelta(days=365):
+            newest = [other.name for other in generations if other.authority == ca.authority][-1]
+            file = "peer.pem" if ca.authority == "root-peer" else "roots.pem"
+            then = f"every machine that trusts it must trust {newest} by then: build/trust/{file}"
             text = "no other root follows it: create a new project" if newest == ca.name else then
             yield CalendarEntry(f"end-{ca.name}", end.date(), f"{ca.name} expires", text, (180, 30))
 

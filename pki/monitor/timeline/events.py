@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise, takewhile
 
 from pki.authority.certificates import LeafCertificates
-from pki.ceremony.online.needs import INTERMEDIATES
+from pki.ceremony.online.needs import ISSUING
 from pki.common import filesystem
 from pki.common.durations import in_common_unit, rounded
 from pki.config.identifiers import ArtifactId
@@ -146,7 +146,7 @@ def _usual(moments: list[datetime]) -> timedelta:
 def _crl_rhythms(inventory: Inventory, store: Store, rollovers: CaRollovers) -> Iterator[Rhythm]:
     for generation in rollovers.generations():
         is_live = generation.not_after > rollovers.runs.now and not rollovers.hierarchy.is_revoked(generation)
-        if generation.authority in INTERMEDIATES and is_live:
+        if generation.authority in ISSUING and is_live:
             crls = _crls(inventory, store, rollovers, generation)
             if crls:
                 every = _usual([at for at, _ in crls])
@@ -240,6 +240,8 @@ def _end_events(rollovers: CaRollovers) -> Iterator[TimelineEvent]:
                 text = "expiry: every client refuses the certificates that its server issued under it"
             if generation.name.is_root:
                 text = "expiry: devices that trust no other root will trust no service"
+                if generation.authority == "root-peer":
+                    text = "expiry: members that trust no other root of clusters refuse one another"
             newest = [ca for ca in rollovers.generations() if ca.authority == generation.authority][-1]
             yield TimelineEvent(end, EventKind.EXPIRY, generation.name, text, is_problem=generation is newest)
 

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 
 from pki.ceremony.online import ceremony_archive, make_request, needs
 from pki.ceremony.online.needs import COMPANION_PERIOD, Requirement
-from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.identifiers import ALL_AUTHORITIES, ROOTS, GenerationName
 from pki.config.model import Inventory
 from pki.config.time_fields import holiday_dates
 from pki.monitor.timeline.planned_hierarchy import PlannedHierarchy
@@ -105,11 +105,11 @@ def _is_requested(hierarchy: PlannedHierarchy) -> bool:
 
 def _thresholds(hierarchy: PlannedHierarchy) -> Iterator[datetime]:
     """Yield moments at which a ceremony may become necessary."""
-    for authority in (*AUTHORITIES, *hierarchy.inventory.authorities.externals):
+    for authority in (*ALL_AUTHORITIES, *hierarchy.inventory.authorities.externals):
         if issuing := hierarchy.issuing(authority):
             yield needs.signing_period_end(hierarchy, issuing)
             yield needs.signing_period_end(hierarchy, issuing) - COMPANION_PERIOD
-    for root in hierarchy.generations("root"):
+    for root in (name for authority in ROOTS for name in hierarchy.generations(authority)):
         if end := needs.series_end(hierarchy, root):
             yield end - needs.crl_series_lead_time(hierarchy)
 

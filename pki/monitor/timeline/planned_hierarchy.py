@@ -13,7 +13,7 @@ from pki.ceremony.online.crl_schedule import plan_presigned_crls
 from pki.ceremony.request_response import RequestedCrl
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.identifiers import ALL_AUTHORITIES, GenerationName, root_authority
 from pki.config.leaf_certificates import permitted_addresses
 from pki.config.model import Inventory
 from pki.project.authorities import Authorities
@@ -39,7 +39,7 @@ class PlannedCa:
 
     @property
     def authority(self) -> str:
-        """Return `root`, `server` or `client`."""
+        """Return `root`, `server`, `client`, `root-peer`, `peer`, or the name of an external authority."""
         return self.name.authority
 
 
@@ -72,9 +72,9 @@ class PlannedHierarchy:
     @classmethod
     def of(cls, project: Project) -> PlannedHierarchy:
         """Return the hierarchy of a project as it is now. Raises PkiError for a CA certificate that cannot be read."""
-        roots = project.authorities.generations("root")
+        roots = project.store.roots()
         externals = project.inventory.authorities.externals
-        owners = (*AUTHORITIES, *externals)
+        owners = (*ALL_AUTHORITIES, *externals)
         names = [name for authority in owners for name in project.authorities.generations(authority)]
         return cls(
             project.inventory,
@@ -139,20 +139,20 @@ class PlannedHierarchy:
         PkiError if an intermediate is requested and there is no root.
         """
         before = self.at(prepared)
-        old_root = before.issuing("root")
-        ordered_names = sorted(names, key=lambda name: not name.is_root)
-        new_root = next((name for name in ordered_names if name.is_root), None)
-        requested_crls: dict[str, list[RequestedCrl]] = {
-            name: _series(before, name, old_root, new_root) for name in _signing_roots(before)
+        ordered = sorted(names, key=lambda name: not name.is_root)
+        new_roots = [name for name in ordered if name.is_root]
+        replaced = {name.authority for name in new_roots}
+        requested: dict[str, list[RequestedCrl]] = {
+            name: _series(before, name, is_replaced=name.authority in replaced) for name in _signing_roots(before)
         }
         after = before
-        for name in ordered_names:
-            after = _with_ca(after, name, old_root)
-        if new_root:
-            requested_crls[new_root] = list(plan_presigned_crls(after, new_root, until=None, previous_number=0))
-        signed_crls = {name: tuple(_signed(before, name, crls)) for name, crls in requested_crls.items()}
-        unused_requests = after.new_requests - {name.authority for name in ordered_names}
-        return replace(after, now=performed, crls={**after.crls, **signed_crls}, new_requests=unused_requests)
+        for name in ordered:
+            after = _with_ca(after, name, before.issuing(name.authority))
+        for new_root in new_roots:
+            requested[new_root] = list(plan_presigned_crls(after, new_root, until=None, previous_number=0))
+        signed = {name: tuple(_signed(before, name, crls)) for name, crls in requested.items()}
+        unused = after.new_requests - {name.authority for name in ordered}
+        return replace(after, now=performed, crls={**after.crls, **signed}, new_requests=unused)
 
 
 def _signing_roots(hierarchy: PlannedHierarchy) -> list[GenerationName]:
@@ -163,14 +163,12 @@ def _signing_roots(hierarchy: PlannedHierarchy) -> list[GenerationName]:
     return [ca.name for ca in live if ca.name not in hierarchy.destroyed]
 
 
-def _series(
-    hierarchy: PlannedHierarchy, root: str, present: PlannedCa | None, new_root: str | None
-) -> list[RequestedCrl]:
+def _series(hierarchy: PlannedHierarchy, root: str, *, is_replaced: bool) -> list[RequestedCrl]:
     """Return the CRLs that a request asks of a root: up to its expiry, if it no longer issues or will be replaced."""
     ca = hierarchy.existing(root)
-    until = ca.not_after if new_root or ca != present else None
-    last_number = max((crl.number for crl in hierarchy.presigned_crls(root)), default=0)
-    return list(plan_presigned_crls(hierarchy, root, until=until, previous_number=last_number))
+    until = ca.not_after if is_replaced or ca != hierarchy.issuing(ca.authority) else None
+    last = max((crl.number for crl in hierarchy.presigned_crls(root)), default=0)
+    return list(plan_presigned_crls(hierarchy, root, until=until, previous_number=last))
 
 
 def _signed(hierarchy: PlannedHierarchy, root: str, requested: Iterable[RequestedCrl]) -> Iterable[PlannedCrl]:
@@ -178,22 +176,24 @@ def _signed(hierarchy: PlannedHierarchy, root: str, requested: Iterable[Requeste
     return (PlannedCrl(crl.number, crl.this_update, crl.next_update, listed_serials) for crl in requested)
 
 
-def _with_ca(hierarchy: PlannedHierarchy, name: GenerationName, old_root: PlannedCa | None) -> PlannedHierarchy:
+def _with_ca(hierarchy: PlannedHierarchy, name: GenerationName, previous: PlannedCa | None) -> PlannedHierarchy:
+    """Return the hierarchy with a new generation; `previous` is the one that issued before it."""
     authorities, cross_ends = hierarchy.inventory.authorities, hierarchy.cross_ends
+    own_domains = tuple(f".{domain}" for domain in hierarchy.inventory.domains)
+    own_names = PermittedNames(own_domains, tuple(permitted_addresses(hierarchy.inventory)))
     if name.is_root:
         begin, end = validity_dates_within(hierarchy.now, authorities.root.lifetime, None)
-        added = PlannedCa(name, begin, end, name)
-        old_end = old_root.not_after if old_root else hierarchy.now
+        added = PlannedCa(name, begin, end, name, own_names if name.authority == "root-peer" else NOTHING)
+        old_end = previous.not_after if previous else hierarchy.now
         cross_ends = {**cross_ends, name: (min(old_end, end),) if old_end > hierarchy.now else ()}
     else:
-        root = hierarchy.issuing("root")
+        root = hierarchy.issuing(root_authority(name.authority))
         if root is None:
             raise PkiError("there is no root to sign with", "./run invoke status")
         lifetime, external = authorities.lifetime(name.authority), authorities.externals.get(name.authority)
         begin, end = validity_dates_within(hierarchy.now, lifetime, (root.not_before, root.not_after))
-        domains = tuple(f".{domain}" for domain in (external or hierarchy.inventory).domains)
-        networks = () if external else tuple(permitted_addresses(hierarchy.inventory))
-        added = PlannedCa(name, begin, end, root.name, PermittedNames(domains, networks))
+        permitted = PermittedNames(tuple(f".{domain}" for domain in external.domains), ()) if external else own_names
+        added = PlannedCa(name, begin, end, root.name, permitted)
     return replace(hierarchy, cas=(*hierarchy.cas, added), cross_ends=cross_ends)
 
 
@@ -205,7 +205,7 @@ def _existing(authorities: Authorities, generation: Generation) -> PlannedCa:
         generation.not_before,
         generation.not_after,
         generation.name if is_root else (root.name if root else ""),
-        NOTHING if is_root else generation.permitted,
+        NOTHING if generation.authority == "root" else generation.permitted,
         generation.certificate.serial_number,
     )
 
