@@ -227,7 +227,12 @@ class RevocationCheck:
         if is_delivered:
             return "the CRL that lists the certificate was deployed"
         if checked_endpoint.program.is_dated and self._old_crl_expiry:
-            return f"the old CRL is valid there until {self._old_crl_expiry:%Y-%m-%d %H:%M} UTC"
+            crl = (
+                "the old CRL is valid there"
+                if checked_endpoint.delivery.records.receipt
+                else "an old CRL, if one is there, is valid"
+            )
+            return f"{crl} until {self._old_crl_expiry:%Y-%m-%d %H:%M} UTC"
         return f"the service accepts the certificate until the certificate expires, on {self._end:%Y-%m-%d}"
 
     def _weakness(self, program: ServerProgram) -> str:

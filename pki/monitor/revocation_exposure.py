@@ -26,7 +26,7 @@ def phrases(
     for program in _programs(inventory, delivery):
         if since := _not_reached_since(delivery.records):
             meanwhile = _unreached(inventory, now, ledger_view, revocations, program)
-            texts.append(f"not up to date since {since}: {meanwhile}")
+            texts.append(f"not up to date since {since}: {_condition(delivery.records)}{meanwhile}")
         texts.append(
             program.exposure(
                 timedelta() if program.revokes else longest_client_validity(inventory, now, ledger_view, revocations)
@@ -68,7 +68,8 @@ def _notes_of_program(
         )
         yield Notice(name, program.exposure(longest_client_validity(inventory, now, ledger_view, revocations)), remedy)
     if since := _not_reached_since(delivery.records):
-        text = f"not up to date since {since}: {_unreached(inventory, now, ledger_view, revocations, program)}"
+        meanwhile = _unreached(inventory, now, ledger_view, revocations, program)
+        text = f"not up to date since {since}: {_condition(delivery.records)}{meanwhile}"
         yield Notice(name, text, f"fix the cause, then: ./run doit {name}; or stop its services")
 
 
@@ -117,6 +118,11 @@ def _programs(inventory: Inventory, delivery: Delivery) -> list[ServerProgram]:
     host = inventory.hosts.get(delivery.host)
     uses = dependents.uses_of_host(delivery.host, host) if host else []
     return [program for use in uses if (program := use.program) is not None]
+
+
+def _condition(records: HostRecords) -> str:
+    """Return the condition under which old CRLs are on a host: without a receipt, nobody knows what is there."""
+    return "" if records.receipt else "if it has files of an earlier deployment, "
 
 
 def _not_reached_since(records: HostRecords) -> str:
