@@ -30,7 +30,7 @@ from pki.cli import backup_commands, init_questions
 from pki.common import age, filesystem, passphrase_strength
 from pki.common.errors import PkiError
 from pki.config import loader, scaffold
-from tests.support import judges
+from tests.support import judges, peer_clusters
 from tests.support.backups import invoke
 from tests.support.commands import Invoke, Said
 from tests.support.projects import PROJECT, SEAL, START, Home
@@ -713,6 +713,22 @@ def test_project_that_lost_its_authorities_has_nothing_to_do_after_a_restore(
     assert {path: path.read_bytes() for path in (home.path / "ca").rglob("*.pem")} == before
     assert home.doit().made == {}
     assert home.project().ledger.verify() == []
+
+
+def test_authority_of_clusters_is_restored_with_its_revocations(
+    fresh: Home, tmp_path: Path, invoke: Invoke, words: str
+) -> None:
+    peer_clusters.declare(fresh)
+    assert fresh.doit().status == 0
+    invoke("revoke", "media-peer", "--reason", "key-compromise", "--yes", home=fresh.path)
+    assert invoke("backup", "--passphrase-file", words, home=fresh.path).status == 0
+    before = {path: path.read_bytes() for path in (fresh.path / "ca").rglob("*.pem")}
+    assert {path.parent.name for path in before} >= {"root-peer-1", "peer-1"}
+    shutil.rmtree(fresh.path / "ca")
+    settle(fresh, tmp_path / NAME, invoke, words)
+    assert {path: path.read_bytes() for path in (fresh.path / "ca").rglob("*.pem")} == before
+    assert fresh.doit().made == {}
+    assert len(fresh.project().ledger.revoked_serials(expiring_after=START, issuer="peer-1")) == 1
 
 
 @pytest.fixture
