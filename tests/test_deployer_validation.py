@@ -120,6 +120,7 @@ PATH = "is not an absolute path of a file, without .."
 FILE = "templates/extra/file.conf"
 KNOWN = "deploy-artifact, deploy-certificate, deploy-hosts, deploy-mode, deploy-order, deploy-owner, deploy-reload, deploy-set, deploy-target, deploy-validate"
 FIX = " → fix the template, then: ./run doit"
+FIX_HEADER = " → fix the header, then: ./run doit"
 FIX_OR_RAW = f" → {templating.FIX_OR_RAW}"
 TLS_MEDIA = "# deploy-artifact: tls:media"
 
@@ -138,7 +139,7 @@ TLS_MEDIA = "# deploy-artifact: tls:media"
     ids=["unknown", "twice", "empty", "no target"],
 )
 def test_a_header_that_cannot_be_read_is_said_with_file_and_line(home: Home, lines: list[str], said: str) -> None:
-    assert the_failure(managed(home, *lines)) == said
+    assert the_failure(managed(home, *lines)) == said + FIX_HEADER
 
 
 @pytest.mark.parametrize(

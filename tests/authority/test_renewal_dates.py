@@ -118,20 +118,23 @@ def test_what_waits_for_an_authority_that_cannot_sign_is_reported(
 
 
 @pytest.mark.parametrize(
-    ("server", "client", "is_shortened"),
+    ("server", "client", "peer", "is_shortened"),
     [
-        (90 * DAY, None, True),
-        (90 * DAY + SECOND, None, False),
-        (91 * DAY, 30 * DAY, True),
-        (91 * DAY, 30 * DAY + SECOND, False),
-        (None, None, False),
+        (90 * DAY, None, None, True),
+        (90 * DAY + SECOND, None, None, False),
+        (91 * DAY, 30 * DAY, None, True),
+        (91 * DAY, 30 * DAY + SECOND, None, False),
+        (91 * DAY, 31 * DAY, 7 * DAY, True),
+        (91 * DAY, 31 * DAY, 7 * DAY + SECOND, False),
+        (None, None, None, False),
     ],
 )
 def test_renewals_are_shortened_once_an_authority_has_no_more_time_than_its_leaves(
-    server: timedelta | None, client: timedelta | None, is_shortened: bool
+    server: timedelta | None, client: timedelta | None, peer: timedelta | None, is_shortened: bool
 ) -> None:
     rules = SimpleNamespace(server=SimpleNamespace(lifetime=90 * DAY), client=SimpleNamespace(lifetime=30 * DAY))
-    left = {"server": server, "client": client}
+    rules.peer = SimpleNamespace(lifetime=7 * DAY)
+    left = {"server": server, "client": client, "peer": peer}
     inventory: Any = SimpleNamespace(profiles=rules)
     authorities: Any = SimpleNamespace(issuing=lambda name: issuer(START + left[name]) if left[name] else None)
     assert ca_state.can_shorten_renewals(inventory, START, authorities) is is_shortened
