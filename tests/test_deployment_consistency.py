@@ -260,6 +260,13 @@ def test_a_manifest_names_what_its_files_follow_from(home: Home) -> None:
 # -- drift ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_release_names_only_the_values_of_the_host_that_changed(home: Home) -> None:
+    home.edit("    proxy: caddy\n", "    proxy: caddy\n    port: 8443\n")
+    [change] = [change for change in home.doit().data["changed"] if change["name"] == "release:media"]
+    assert "host.port changed" in change["reasons"]
+    assert [reason for reason in change["reasons"] if reason.startswith("host.") and "port" not in reason] == []
+
+
 @pytest.mark.parametrize("path", [MEDIA_PEM, CADDYFILE])
 def test_an_edited_file_is_found_and_mended(home: Home, path: str) -> None:
     before = tree(root(home, "media"))

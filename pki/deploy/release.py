@@ -374,10 +374,15 @@ def _inputs(release_spec: ReleaseSpec) -> dict[str, str]:
     for name, top, section in release_spec.selection.reads:
         if top in release_spec.context:
             value = release_spec.context[top]
-            inputs[name] = value.digest(section) if isinstance(value, SharedValue) else digest_of(value)
+            inputs[name] = value.digest(section) if isinstance(value, SharedValue) else digest_of(_part(value, section))
     if release_spec.awaiting_ceremony:
         inputs["what waits for a ceremony"] = digest_of(release_spec.awaiting_ceremony)
     return inputs
+
+
+def _part(value: Any, section: str) -> Any:
+    """Return the part of a value that a template reads; all of it if it reads no single key."""
+    return value[section] if isinstance(value, dict) and section in value else value
 
 
 def _sha256(content: bytes) -> str:

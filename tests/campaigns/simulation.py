@@ -288,8 +288,9 @@ class Simulation:
         self.today = day
         found = person.printed(self.said)
         self.acts_on = day + 1
-        if RITE in self.said and self.waiting():
-            return  # the ceremony was requested, and `hold` performs it
+        if RITE in self.said and self.waiting():  # it was requested, and `hold` performs it
+            found = [words for words in found if not words[1:] or not words[1].startswith("ceremony.")]
+            self.attempts -= not found
         self.attempts += 1
         if not found:
             return
