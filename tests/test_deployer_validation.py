@@ -611,7 +611,7 @@ def test_a_changed_name_in_the_configuration_issues_the_certificate_again(home: 
     declare(home, SWITCH)
     home.edit("core.${domain}", "spine.${domain}", "templates/openssl/switch.cnf")
     made = home.doit().made
-    assert made["cert:switch"] == "lacks spine.lab.internal and still names core.lab.internal"
+    assert made["cert:switch"] == "lacked spine.lab.internal; still named core.lab.internal"
     assert set(made) == {"cert:switch"} | only("media")
 
 

@@ -147,7 +147,7 @@ class LeafCertificates:
             faults.append(wrong_mode(path.name, filesystem.mode_of(path)))
         names, _ = bundle.extensions.get(x509.SubjectAlternativeName, (None, False))
         if names != profiles.subject_alternative_name(leaf):
-            faults.append(Why.OTHER_NAMES(difference=_name_difference(names, leaf)))
+            faults += _name_differences(names, leaf)
         faults += _changed_common_name(leaf, bundle.certificate)
         if issuer := self._issuer(leaf):
             # a difference in names or key is also one in the extensions: it is reported once
@@ -355,15 +355,16 @@ def _request_difference(store: Store, leaf: Leaf, public: bytes) -> list[Reason]
     return [] if requested_key == public else [Why.REQUEST_KEY(file=leaf.request or "")]
 
 
-def _name_difference(extension: x509.ExtensionType | None, leaf: Leaf) -> str:
+def _name_differences(extension: x509.ExtensionType | None, leaf: Leaf) -> list[Reason]:
+    """Return how the names of a certificate differ from those of a leaf, for an extension that is not as expected."""
     present_names = (
         {str(name.value) for name in extension} if isinstance(extension, x509.SubjectAlternativeName) else set[str]()
     )
     missing_names = [name for name in leaf.names if name not in present_names]
     surplus_names = sorted(present_names - set(leaf.names))
-    parts = [f"lacks {', '.join(missing_names)}"] if missing_names else []
-    parts += [f"still names {', '.join(surplus_names)}"] if surplus_names else []
-    return " and ".join(parts) or "names are in another order"
+    differences = [Why.LACKS_NAMES(names=", ".join(missing_names))] if missing_names else []
+    differences += [Why.SURPLUS_NAMES(names=", ".join(surplus_names))] if surplus_names else []
+    return differences or [Why.OTHER_NAMES()]
 
 
 def _verb(reasons: Iterable[Reason]) -> Verb:

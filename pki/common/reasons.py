@@ -41,7 +41,9 @@ class Why(Enum):
     OTHER_KIND = "its key is of kind {kind}, pki.yaml specifies {expected}"
     REQUEST_UNUSABLE = "{file} is not a usable certificate request"
     REQUEST_KEY = "{file} contains another key"
-    OTHER_NAMES = "{difference}"
+    LACKS_NAMES = "lacks {names}"
+    SURPLUS_NAMES = "still names {names}"
+    OTHER_NAMES = "its names are in another order"
     OTHER_ISSUER = "it is not issued by {issuer}, the current issuer"
     OTHER_CHAIN = "its chain is not the current chain of {issuer}"
     OTHER_SIGNATURE = "it is not signed by {issuer}"
@@ -148,6 +150,9 @@ PAST = {
     Why.OTHER_PAIR: "its key and its certificate did not match",
     Why.OTHER_KIND: "its key was of kind {kind}, pki.yaml specifies {expected}",
     Why.REQUEST_KEY: "{file} contained another key",
+    Why.LACKS_NAMES: "lacked {names}",
+    Why.SURPLUS_NAMES: "still named {names}",
+    Why.OTHER_NAMES: "its names were in another order",
     Why.OTHER_ISSUER: "it was not issued by {issuer}, the current issuer",
     Why.OTHER_CHAIN: "its chain was not the current chain of {issuer}",
     Why.OTHER_SIGNATURE: "it was not signed by {issuer}",

@@ -36,7 +36,7 @@ class ExternalAuthorities:
             if not authorities.has_new_request(name) and (why := self._why_request(name, rule)):
                 yield Notice(ArtifactId("authority", name), why, external_requests.how_to_renew(name, rule))
         for need in needs.find_requirements(authorities) if externals and self.project.inventory.sandbox else ():
-            if need.generation.is_external and need.is_for_new_names:  # else the next run of the sandbox certifies it
+            if need.generation.is_external and need.has_no_deadline:  # else the next run of the sandbox certifies it
                 yield Notice(ArtifactId("authority", need.authority), f"{need.what} waits: {need.why}", CEREMONY)
         for name in self.project.store.external_authorities():
             if name not in externals:
@@ -69,7 +69,7 @@ class ExternalAuthorities:
         """Return what to type, or to do on the other server, for the next generation of an external authority."""
         for need in needs.find_requirements(self.project.authorities):
             if need.authority == name:
-                is_automatic = self.project.inventory.sandbox and not need.is_for_new_names
+                is_automatic = self.project.inventory.sandbox and not need.has_no_deadline
                 return "./run doit" if is_automatic else CEREMONY
         return external_requests.how_to_renew(name, self.project.inventory.authorities.externals[name])
 

@@ -24,7 +24,7 @@ def planned_generations(authorities: Authorities) -> tuple[GenerationName, ...]:
     Artifacts that depend on these generations are planned in the same run.
     """
     ceremony_needs = needs.find_requirements(authorities)
-    if all(requirement.is_for_new_names for requirement in ceremony_needs):
+    if all(requirement.has_no_deadline for requirement in ceremony_needs):
         return ()  # the user requests a ceremony that only permits more names, also in a sandbox
     return tuple(needs.new_generations(ceremony_needs))
 
@@ -157,7 +157,7 @@ class AuthorityArtifacts:
         ceremony_reasons = [
             Why.CEREMONY_DUE(why=requirement.why, what=requirement.what)
             for requirement in needs.find_requirements(self.project.authorities)
-            if requirement.authority in names and not requirement.is_for_new_names
+            if requirement.authority in names and not requirement.has_no_deadline
         ]
         return ca_state.stale_reasons(self.project.now, self.project.authorities, name) or ceremony_reasons
 

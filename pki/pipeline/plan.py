@@ -368,9 +368,9 @@ def _release_stale(desired: DesiredState, name: str) -> list[Reason]:
 def _cleanup(desired: DesiredState, artifacts: Iterable[Artifact]) -> Artifact:
     """Return the artifact that removes every file in build/ that belongs to none of the artifacts."""
     store, artifact_ids = desired.project.store, {artifact.id for artifact in artifacts}
-    undeclared_leaves = {*desired.leaves_of_invalid_files, *(leaf.name for leaf in desired.awaiting_ceremony)}
-    leaves = {*desired.leaves, *undeclared_leaves}
-    artifact_ids |= {ArtifactId(kind, leaf) for kind in PKCS12_KINDS for leaf in undeclared_leaves}
+    unplanned_leaves = {*desired.leaves_of_invalid_files, *(leaf.name for leaf in desired.awaiting_ceremony)}
+    leaves = {*desired.leaves, *unplanned_leaves}
+    artifact_ids |= {ArtifactId(kind, leaf) for kind in PKCS12_KINDS for leaf in unplanned_leaves}
     return Artifact(
         id=ArtifactId("cleanup", "build"),
         targets=(),

@@ -298,8 +298,8 @@ BUNDLES: dict[str, tuple[Callable[[Forge], bytes], list[Any]]] = {
     "another key": (lambda f: f.bundle(key=keys.new_key("ec-p256")), [Why.OTHER_PAIR]),
     "no key": (lambda f: f.bundle()[f.bundle().index(b"-----BEGIN CERT") :], [Why.DAMAGED, Why.OTHER_PAIR]),
     "a key of another kind": (lambda f: f.bundle(kind="rsa-2048"), [Why.OTHER_KIND]),
-    "a name less": (lambda f: f.bundle(like=replace(f.wanted, dns=f.wanted.dns[1:])), [Why.OTHER_NAMES]),
-    "a name more": (lambda f: f.bundle(like=replace(f.wanted, dns=(*f.wanted.dns, "x.lab.internal"))), [Why.OTHER_NAMES]),
+    "a name less": (lambda f: f.bundle(like=replace(f.wanted, dns=f.wanted.dns[1:])), [Why.LACKS_NAMES]),
+    "a name more": (lambda f: f.bundle(like=replace(f.wanted, dns=(*f.wanted.dns, "x.lab.internal"))), [Why.SURPLUS_NAMES]),
     "another organisation": (lambda f: f.bundle(organisation="Other Lab"), [Why.OTHER_SUBJECT]),
     "the name of its CA alone": (lambda f: f.bundle(stranger=keys.new_key("ec-p384")), [Why.OTHER_SIGNATURE]),
     "another CA": (

@@ -313,7 +313,7 @@ def test_expiry_is_announced_and_the_ceremony_has_a_deadline_once_there_is_a_new
     assert [finding.level for finding in ExternalAuthorities(certified.project(2)).findings()] == [Level.OK]
     other_server.make_request(certified)
     requirements = needs.find_requirements(certified.project(days).authorities)
-    due = {need.what: (need.by, need.is_for_new_names) for need in requirements}
+    due = {need.what: (need.by, need.has_no_deadline) for need in requirements}
     assert due["acme-2"] == (end, False)
 
 

@@ -303,7 +303,7 @@ def test_new_domain_needs_a_new_root_of_clusters(with_cluster: RealHome) -> None
     with_cluster.edit("domains: [lab.internal]", "domains: [lab.internal, plant.internal]")
     required = needs.find_requirements(with_cluster.project(1).authorities)
     assert [need.what for need in required] == ["server-2", "client-2", "root-peer-2", "peer-2"]
-    assert {need.is_for_new_names for need in required} == {True}
+    assert {need.has_no_deadline for need in required} == {True}
     assert required[2].why == "root-peer-1 does not permit plant.internal"
     with_cluster.edit("peer: [media.lab.internal,", "peer: [media.plant.internal,")
     assert "media.plant.internal waits: peer-1 does not permit it" in notices(with_cluster, days=1)["cert:media-peer"]

@@ -64,7 +64,7 @@ def test_what_is_due_is_in_the_plan_for_programs_with_its_code(home: Home, invok
     said = invoke("plan", "--json")
     assert said.status == 2
     due = {one["name"]: one["reasons"] for one in json.loads(said.out)["to_do"]}
-    assert due["cert:media"][0]["code"] == "OTHER_NAMES"
+    assert due["cert:media"][0]["code"] == "LACKS_NAMES"
     assert "films.lab.internal" in due["cert:media"][0]["text"]
     rows = {row["name"]: row["state"] for row in json.loads(invoke("status", "--json").out)["rows"]}
     assert rows["cert:media"] == "due"

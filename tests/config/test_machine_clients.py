@@ -159,7 +159,7 @@ def test_the_certificate_of_a_machine_has_its_names_and_no_other_and_follows_pki
     assert judges.openssl_fault(identity, roots, START, crls) == ""
     assert home.doit().made == {}
     home.edit(SPIFFE, f"{SPIFFE}-2")
-    assert home.doit().made["cert:client-backup"] == f"lacks {SPIFFE}-2 and still names {SPIFFE}"
+    assert home.doit().made["cert:client-backup"] == f"lacked {SPIFFE}-2; still named {SPIFFE}"
     assert list(names_of(home, "backup"))[1:] == [x509.UniformResourceIdentifier(f"{SPIFFE}-2")]
 
 

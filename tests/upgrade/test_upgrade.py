@@ -79,7 +79,7 @@ def test_a_project_of_0_1_0_is_upgraded(old: Home, invoke: Invoke) -> None:
     assert text.startswith(renamed)  # every line and comment stays
     assert loader.load(old.path / "pki.yaml").templates.without == tuple(LACKING)  # type: ignore[union-attr]
     assert {name for name in report.made if name.startswith(("cert:", "crl:", "authority:"))} == {"cert:client-admin"}
-    assert report.made["cert:client-admin"].startswith("lacks admin.client.lab.internal; its CN changed")
+    assert report.made["cert:client-admin"].startswith("lacked admin.client.lab.internal; its CN changed")
     hosts = {name: data for name, data in before.items() if name.startswith("build/hosts/")}
     changed = {
         name

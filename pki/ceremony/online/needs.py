@@ -26,7 +26,7 @@ ISSUING = ("server", "client", "peer")  # the intermediates with their own keys 
 class Requirement:
     """One thing that a ceremony must create: a generation (`server-2`), or with `is_crls` its new CRLs (`root-1 CRLs`).
 
-    `by` is the latest time for the ceremony. With `is_for_new_names`, nothing expires and `by` is the present: pki.yaml
+    `by` is the latest time for the ceremony. With `has_no_deadline`, nothing expires and `by` is the present: pki.yaml
     has names or networks that the present generation does not permit, or an external authority has a new key, or there is
     no peer authority yet.
     """
@@ -34,7 +34,7 @@ class Requirement:
     generation: GenerationName
     why: str
     by: datetime
-    is_for_new_names: bool = False
+    has_no_deadline: bool = False
     is_crls: bool = False
 
     @property
@@ -109,7 +109,7 @@ def _own_requirements(hierarchy: Hierarchy, root_authority: str) -> list[Require
         if new_roots and root is not None:  # at the first ceremony, the missing intermediates have their own reason
             why, new_root = f"{new_roots[0].what} takes over", new_roots[0]
             next_name = next_generation(hierarchy, authority)
-            requirements.append(Requirement(next_name, why, new_root.by, new_root.is_for_new_names))
+            requirements.append(Requirement(next_name, why, new_root.by, new_root.has_no_deadline))
         else:
             requirements += _intermediate_requirements(hierarchy, authority)
     return requirements
@@ -139,7 +139,7 @@ def _root_requirements(hierarchy: Hierarchy, authority: str, root: Ca | None) ->
     is_of_clusters = authority == "root-peer"
     if root is None:
         why = "there is no root of clusters yet" if is_of_clusters else "there is no root yet"
-        yield Requirement(GenerationName(authority, 1), why, hierarchy.now, is_for_new_names=is_of_clusters)
+        yield Requirement(GenerationName(authority, 1), why, hierarchy.now, has_no_deadline=is_of_clusters)
         return
     end = signing_period_end(hierarchy, root)
     if end <= hierarchy.now:
@@ -147,7 +147,7 @@ def _root_requirements(hierarchy: Hierarchy, authority: str, root: Ca | None) ->
         yield Requirement(next_generation(hierarchy, authority), why, full_lifetime_end(hierarchy, root))
     elif is_of_clusters and (forbidden := _not_permitted(hierarchy, root)):
         why = f"{root.name} does not permit {', '.join(forbidden)}"
-        yield Requirement(next_generation(hierarchy, authority), why, hierarchy.now, is_for_new_names=True)
+        yield Requirement(next_generation(hierarchy, authority), why, hierarchy.now, has_no_deadline=True)
     yield from _crl_requirements(hierarchy, authority)
 
 
@@ -190,7 +190,7 @@ def _intermediate_requirements(hierarchy: Hierarchy, authority: str) -> Iterator
         names = hierarchy.generations(authority)
         why = f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet"
         is_new = authority == "peer" and not names  # nothing depends on it yet
-        yield Requirement(next_name, why, hierarchy.now, is_for_new_names=is_new)
+        yield Requirement(next_name, why, hierarchy.now, has_no_deadline=is_new)
         return
     latest = full_lifetime_end(hierarchy, issuer)
     if signing_period_end(hierarchy, issuer) <= hierarchy.now:
@@ -202,7 +202,7 @@ def _intermediate_requirements(hierarchy: Hierarchy, authority: str) -> Iterator
             next_name,
             f"{issuer.name} does not permit {', '.join(forbidden_names)}",
             hierarchy.now,
-            is_for_new_names=True,
+            has_no_deadline=True,
         )
 
 
@@ -222,7 +222,7 @@ def _external_requirements(hierarchy: Hierarchy) -> Iterator[Requirement]:
         why = f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet"
         if issuer is not None:
             why = f"{rule.external} has a new key"
-        yield Requirement(next_name, why, hierarchy.now, is_for_new_names=True)
+        yield Requirement(next_name, why, hierarchy.now, has_no_deadline=True)
 
 
 def _not_permitted(hierarchy: Hierarchy, generation: Ca) -> list[str]:

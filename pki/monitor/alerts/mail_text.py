@@ -19,7 +19,7 @@ from pki.monitor.alerts.decisions import AlertDecision, Cause
 from pki.monitor.check_result import Finding, count_by_level, group_alike, shared_remedy
 
 WIDTH = 76
-SUBJECT_LENGTH = 110  # characters; phones show no more
+SUBJECT_LENGTH = 110  # characters behind the name of the organisation
 MAX_SHOWN = 30  # findings that are shown in full
 COLOURS = {
     "critical": "#c62828",
@@ -125,14 +125,15 @@ def render_mail(decision: AlertDecision, findings: Sequence[Finding], facts: Mai
 
 
 def _subject(decision: AlertDecision, problems: Sequence[Finding], solved: Sequence[Finding], facts: MailFacts) -> str:
-    """Return the subject: the worst new finding, else the worst one, else what was solved."""
+    """Return the subject: the worst finding (of equal ones, a new one), else what was solved."""
     new_findings = [item.finding for item in decision.notifications if item.cause in KINDS]
     first_finding = max([*new_findings, *problems], key=lambda finding: finding.level, default=None)
     if first_finding is None:
         text = f"{_solved(solved)}; all OK" if solved else "all OK"
     elif new_findings:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        text = f"{first_finding.level.word.upper()} {first_finding.headline}"
+        still = "" if first_finding in new_findings else "still "
+        text = f"{still}{first_finding.level.word.upper()} {first_finding.headline}"
         text = _shorten(text, SUBJECT_LENGTH - len(more)) + more
     else:
         before = f"{_solved(solved)}; " if solved else ""

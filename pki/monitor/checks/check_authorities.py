@@ -90,7 +90,7 @@ def check_ceremonies(context: CheckContext) -> Iterator[Finding]:
         yield Finding("ceremony", Level.NOTICE, notes[0].text, notes[0].remedy)
         return
     requirements = needs.find_requirements(context.project.authorities)
-    until = min((requirement.by for requirement in requirements if not requirement.is_for_new_names), default=None)
+    until = min((requirement.by for requirement in requirements if not requirement.has_no_deadline), default=None)
     level = level_by_time_left(until - context.now, CEREMONY_SOON, CEREMONY_NOW) if until else Level.NOTICE
     yield Finding("ceremony", level, notes[0].text, notes[0].remedy, until=until)
 

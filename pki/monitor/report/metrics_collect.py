@@ -98,7 +98,7 @@ def _authorities(checked: CheckedProject) -> Samples:
     due_dates: dict[Labels, float] = {
         (need.what,): need.by.timestamp()
         for need in needs.find_requirements(project.authorities)
-        if not need.is_for_new_names
+        if not need.has_no_deadline
     }
     return {
         "authority_not_before_timestamp_seconds": begins,

@@ -99,7 +99,7 @@ def _next(hierarchy: PlannedHierarchy, runs: Runs, until: datetime) -> datetime 
 def _is_requested(hierarchy: PlannedHierarchy) -> bool:
     """Return whether doit requests a ceremony. In a sandbox, new names in pki.yaml alone cause no ceremony."""
     return any(
-        not (need.is_for_new_names and hierarchy.inventory.sandbox) for need in needs.find_requirements(hierarchy)
+        not (need.has_no_deadline and hierarchy.inventory.sandbox) for need in needs.find_requirements(hierarchy)
     )
 
 
