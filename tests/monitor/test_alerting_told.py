@@ -169,6 +169,15 @@ def test_the_worst_stands_in_the_subject_and_first_and_a_thousand_problems_are_n
     assert "and 971 more" in solved.text
 
 
+def test_subject_says_still_where_the_worst_finding_is_not_the_new_one() -> None:
+    clock = Finding("clock", Level.CRITICAL, "is wrong", "set it", topic="clock")
+    media = Finding("deploy:media", Level.WARNING, "is down", "look", topic="hosts")
+    past = decide(ChannelHistory(), [clock], everything, START - HOUR).new_history
+    assert letter_of([clock, media], past).subject == "[Example Lab] still CRITICAL clock: is wrong (and 1 more)"
+    past = decide(ChannelHistory(), [media], everything, START - HOUR).new_history
+    assert letter_of([clock, media], past).subject == "[Example Lab] CRITICAL clock: is wrong (and 1 more)"
+
+
 def test_what_several_things_have_in_common_is_said_once() -> None:
     """One wrong passphrase is one thing to fix, however many certificates wait for it."""
     old = Finding("cert:old", Level.WARNING, "cannot be renewed", rerun("cert:old"), topic="certificates")
