@@ -131,8 +131,11 @@ class Deployed:
             return
         trusted = certificates_in((folder / "client-ca.pem").read_bytes() + (folder / "roots.pem").read_bytes())
         crls = crls_in((folder / "client-crl.pem").read_bytes())
+        listed = {entry.serial_number for crl in crls for entry in crl}
         for one in self.clients.values():
             if not one.leaf.not_valid_before_utc <= now <= one.leaf.not_valid_after_utc:
+                continue
+            if one.intermediate.serial_number in listed:  # revoked by the root: whoever has it needs a new one
                 continue
             fault = judges.openssl_fault(one, trusted, now, crls)
             if fault and one.leaf.serial_number not in self.revoked:

@@ -288,9 +288,8 @@ class Simulation:
         self.today = day
         found = person.printed(self.said)
         self.acts_on = day + 1
-        if RITE in self.said and self.waiting():  # it was requested, and `hold` performs it
-            found = [words for words in found if not words[1:] or not words[1].startswith("ceremony.")]
-            self.attempts -= not found
+        if RITE in self.said and self.waiting():  # it was requested, and `hold` performs it; nothing else helps sooner
+            return
         self.attempts += 1
         if not found:
             return
