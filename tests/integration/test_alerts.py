@@ -291,9 +291,7 @@ def test_a_full_disk_is_told_by_mail_with_what_to_type_and_not_every_hour(mailin
         )
     assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
     [message] = server.taken
-    assert message["Subject"].startswith(
-        f"SANDBOX [Example Lab] CRITICAL disk:{small}: 0"
-    )  # a long path leaves no room for more
+    assert message["Subject"].startswith(f"SANDBOX [Example Lab] CRITICAL disk:{small}"[:90])  # a long path is cut
     assert "0 of 24 MB" in text_of(message)
     assert f"    → free some space: df -h {small}; du -xh {small}" in text_of(message)
     assert "alerts:record" in done.stdout
