@@ -39,6 +39,7 @@ SAMPLED = {  # files and functions of which one test in so many is run, unless P
     "apply_elsewhere": 3,
     "apply_elsewhere::test_a_hostile_stream_is_refused_in_a_sentence_and_nothing_changes": 9,
     "apply_blocked": 3,
+    "handover::test_nobody_notices_when_the_root_hands_over": 2,
     "proxies::test_certificates_of_strangers_are_refused": 3,
     "proxies::test_spellings_of_another_name_do_not_open_it": 3,
     "proxies_forged::test_lines_that_are_no_headers_do_not_arrive_as_ours": 4,
