@@ -81,9 +81,9 @@ class LeafCertificates:
         damaged_files = file_faults(self.project.store, leaf)
         if not damaged_files:
             dates = int(summary.not_before.timestamp()), int(summary.not_after.timestamp())
-            finding = [*dates, f"{summary.serial:x}"]  # `_cached` reads it
+            cached_summary_data = [*dates, f"{summary.serial:x}"]  # `_cached` reads it
             files = file_names(self.project.store, leaf)
-            self.project.cache.remember(leaf.artifact, self._cache_key(leaf, issuer), files, finding)
+            self.project.cache.remember(leaf.artifact, self._cache_key(leaf, issuer), files, cached_summary_data)
         return self._renewal_reasons(leaf, summary, issuer) or damaged_files
 
     def issue_reasons(self, leaf: Leaf) -> list[Reason]:
@@ -167,8 +167,8 @@ class LeafCertificates:
     def _revocation_reasons(self, leaf: Leaf, serial: int, *, certificate_unchanged: bool) -> list[Reason]:
         """Return a reason if a certificate is revoked. For the canary, return a reason if it is not revoked.
 
-        The canary is revoked on purpose. With `certificate_unchanged`, the certificate is the one of the last run, so that an
-        unchanged ledger gives the answer without a query (`Revocations.is_revoked`).
+        The canary is revoked on purpose. `certificate_unchanged` says that an earlier run has checked this certificate: if the
+        ledger has not changed since then either, the answer needs no query (`Revocations.is_revoked`).
         """
         revocations, ledger_view = self.project.revocations, self.project.ledger_view
         if not leaf.is_canary:
@@ -210,7 +210,7 @@ class LeafCertificates:
     def _cache_key(self, leaf: Leaf, issuer: Generation | None) -> str:
         """Return the cache key of a leaf: a digest of all that decides what its certificate must contain.
 
-        The profiles are not part of it: they are code, and a change of the code empties the cache.
+        The extensions of `x509/profiles.py` are not part of it: they are code, and a change of the code empties the cache.
         """
         inventory = self.project.inventory
         request = filesystem.read(self.project.store.home / leaf.request) if leaf.request else None

@@ -43,7 +43,7 @@ class Engine(Protocol):
         ...
 
     def deliver(self, delivery: Delivery, now: datetime) -> list[Reason]:
-        """Return what was done. Raises PkiError with the host as it was; the failure is recorded by then."""
+        """Return what was done. Raises PkiError: the host is then unchanged, and the failure is recorded."""
         ...
 
 
@@ -191,7 +191,7 @@ class Delivery:
         records = self.records
         receipt, payload = records.receipt, self.payloads.desired()
         if (receipt is None and not records.has_lost_receipt) or payload is None:
-            return False
+            return False  # nothing was delivered yet, or nothing can be
         if receipt and receipt.first_expiry and moment(receipt.first_expiry) - now < URGENT_BEFORE:
             return True
         delivered_payload = records.history.payload(receipt.release) if receipt else records.history.newest
@@ -205,7 +205,7 @@ class Delivery:
     def deliver(self, now: datetime) -> Outcome:
         """Deliver the release, record the receipt, and return the outcome.
 
-        Raises PkiError with the host as it was; the next run tries again.
+        Raises PkiError: the host is then unchanged, and the next run tries again.
         """
         payload = self.payloads.desired()
         if payload is None:

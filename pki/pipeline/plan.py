@@ -269,9 +269,8 @@ def _unreadable_templates(desired: DesiredState) -> Iterator[Artifact]:
             targets=(),
             sources=(),
             make=partial(_raise, unassigned.fault),
-            stale=partial(
-                reasons_from_text, unassigned.fault.message
-            ),  # always out of date, so that every run reports the fault
+            # always out of date, so that every run reports the fault
+            stale=partial(reasons_from_text, unassigned.fault.message),
             doc="cannot be read, so its hosts are unknown",
         )
 

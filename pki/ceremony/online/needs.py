@@ -1,7 +1,10 @@
 """Requirements: what only a root ceremony can create, why, and by when. Every run computes this, so it must be fast.
 
-A CA can issue certificates of full lifetime until its expiry minus the longest lifetime that it issues. Its signing
-period (SP 800-57: originator-usage period) ends `overlap` earlier; the ceremony is performed in between.
+The dates of a CA, in their order:
+
+1. its signing period ends (SP 800-57: originator-usage period): from now on, a ceremony for its successor is due;
+2. `overlap` later, it can issue no certificate of full lifetime any more: the ceremony is performed before this date;
+3. the longest lifetime that it issues later, it expires.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from pki.config.leaf_certificates import permitted_addresses
 from pki.project.hierarchy import Ca, Hierarchy
 from pki.project.layout import Store
 
-MAX_CRL_LEAD_TIME = timedelta(days=183)  # before the last pre-signed CRL expires
+MAX_CRL_LEAD_TIME = timedelta(days=183)  # new CRLs are requested so long before the last pre-signed one expires
 PRESIGNED_CRL_OVERLAP = timedelta(days=30)  # of two successive pre-signed CRLs
 COMPANION_PERIOD = timedelta(days=183)  # an intermediate that is due so soon after a ceremony is created in it too
 ISSUING = ("server", "client", "peer")  # the intermediates with their own keys in `ca/`
@@ -184,7 +187,7 @@ def series_end(hierarchy: Hierarchy, root: str) -> datetime | None:
 
 
 def _intermediate_requirements(hierarchy: Hierarchy, authority: str) -> Iterator[Requirement]:
-    """Yield the next intermediate when the present one is missing, ends its signing period, or permits too little."""
+    """Yield the next intermediate if the present one is missing or revoked, ended its signing period, or permits too little."""
     issuer, next_name = hierarchy.issuing(authority), next_generation(hierarchy, authority)
     if issuer is None:
         names = hierarchy.generations(authority)
