@@ -558,7 +558,7 @@ def test_a_service_that_leaves_is_taken_away_again(home: Home) -> None:
     home.edit(WIKI, "")
     made = home.doit().made
     assert set(made) == {"cert:monitoring-mtls", "release:monitoring", "deploy:monitoring"}
-    assert made["cert:monitoring-mtls"] == "still names wiki.lab.internal"
+    assert made["cert:monitoring-mtls"] == "still named wiki.lab.internal"
     assert b"wiki" not in home.read("build/hosts/monitoring/etc/nginx/conf.d/pki-services.conf")
 
 
