@@ -17,6 +17,7 @@ from pki.backup import lost_ledger
 from pki.ceremony import words
 from pki.ceremony.online import accept_response
 from pki.ceremony.online.make_request import RequestOptions
+from pki.common.errors import PkiError
 from pki.x509.canonical import fingerprint
 from tests.support import consoles
 from tests.support.ceremonies import Typist, fit_typist
@@ -175,6 +176,33 @@ def test_crls_are_accepted_again_where_the_second_of_them_was_published_already(
     ledger = home.project(later).ledger
     assert [ledger.has_crl("root-1", number) for number in numbers] == [False, True]
     assert ledger.certificates(artifact="authority:server")[-1].serial == home.certificate("server-2").serial_number
+
+
+def test_crls_that_are_all_older_than_the_recorded_one_are_refused_and_nothing_is_recorded(typist: Typist) -> None:
+    home, response, ca = typist.home, typist.desk / "drive/response", typist.home.path / "ca"
+    old = typist.desk / "old-ca"
+    copy_project(ca, old)
+    home.ceremony(CRLS, 400)
+    copy_project(home.answer_again(400), response)
+    home.ceremony(CRLS, 500)
+    assert home.doit(days=800).failed.keys() <= {"authority:server", "authority:client"}
+    crl = (home.path / "build/crl/root-1.crl").read_bytes()
+    shutil.rmtree(ca)
+    copy_project(old, ca)
+    project = home.project(800)
+    project.ledger.recovery.record_crl(
+        x509.load_der_x509_crl(crl),
+        issuer="root-1",
+        default_expiry=home.moment(5000),
+        source="a host",
+        at=home.moment(800),
+    )
+    events = len(project.ledger.events())
+    project.close(run_succeeded=False)
+    with pytest.raises(PkiError, match="is recorded already") as refused:
+        home.accept(response, 800)
+    assert "ceremony.request --crls" in refused.value.hint
+    assert len(home.project(800).ledger.events()) == events
 
 
 def test_intermediate_whose_key_is_lost_is_accepted_again_and_replaced(typist: Typist) -> None:

@@ -94,6 +94,9 @@ class ResponseAcceptance:
             faults = list(intermediate_keys.faults(self.project.store, self.project.keys, request))
         if faults:
             raise PkiError("\n".join(faults), f"nothing was accepted; {verify_response.COPY_AGAIN}")
+        if old_series := list(presigned_series.faults(self.project.ledger_view, results)):
+            hint = f"nothing was accepted; perform a ceremony with newer CRLs: {run_for(self.project.store.home)} invoke ceremony.request --crls"
+            raise PkiError("\n".join(old_series), hint)
         return VerifiedResponse(parsed, results[-1].request, transcript, request is None, tuple(results))
 
     def _other_project_error(self, parsed: ParsedResponse) -> PkiError:

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
 
+from pki.ceremony.online import lost_ceremonies
 from pki.ceremony.online.lost_ceremonies import CeremonyResult
 from pki.common import filesystem
 from pki.project.layout import Store
 from pki.project.ledger_view import LedgerView
 from pki.x509 import pem_encoding
+
+
+def faults(ledger_view: LedgerView, results: Sequence[CeremonyResult]) -> Iterator[str]:
+    """Yield a fault for each root whose new CRLs all have lower numbers than a recorded one: none would be published.
+
+    The CRLs that a later one of these ceremonies replaces are not published anyway.
+    """
+    if not ledger_view.has_ledger:  # before the first ceremony
+        return
+    for index, result in enumerate(results):
+        replaced_roots = lost_ceremonies.replaced_roots(results[index + 1 :])
+        for series in (series for series in result.request.crl_series if series.root not in replaced_roots):
+            last_crl = ledger_view.ledger.last_crl(series.root)
+            number = max(presigned_crl.number for presigned_crl in series.presigned_crls)
+            if last_crl is not None and number < last_crl.number:
+                yield f"{result.parsed.name}: its last CRL of {series.root} has number {number}, and number {last_crl.number} is recorded already"
 
 
 def record(ledger_view: LedgerView, result: CeremonyResult, because: str, now: datetime) -> None:
