@@ -44,6 +44,7 @@ class Why(Enum):
     LACKS_NAMES = "lacks {names}"
     SURPLUS_NAMES = "still names {names}"
     OTHER_NAMES = "its names are in another order"
+    RARE_KEY = "many programs refuse its {kind} key: plan names them"
     OTHER_ISSUER = "it is not issued by {issuer}, the current issuer"
     OTHER_CHAIN = "its chain is not the current chain of {issuer}"
     OTHER_SIGNATURE = "it is not signed by {issuer}"
@@ -149,6 +150,7 @@ PAST = {
     Why.NOT_YET_VALID: "was not valid before {time}",
     Why.OTHER_PAIR: "its key and its certificate did not match",
     Why.OTHER_KIND: "its key was of kind {kind}, pki.yaml specifies {expected}",
+    Why.REQUEST_UNUSABLE: "{file} was not a usable certificate request",
     Why.REQUEST_KEY: "{file} contained another key",
     Why.LACKS_NAMES: "lacked {names}",
     Why.SURPLUS_NAMES: "still named {names}",
@@ -159,6 +161,8 @@ PAST = {
     Why.OTHER_SUBJECT: "its subject differed from pki.yaml",
     Why.OTHER_EXTENSIONS: "its extensions differed from the profile or the publishing address",
     Why.OTHER_COMMON_NAME: "its CN changed from {before} to {after}: allow lists of upstreams contain it",
+    Why.AUTHORITY_UNSIGNED: "{generation} was not signed by {root}",
+    Why.CEREMONY_INTERRUPTED: "its last request had no response",
     Why.CRL_DAMAGED: "was damaged, or not signed by {generation}",
     Why.CRL_FORMS: "its PEM file did not match the DER file",
     Why.CRL_NO_PEM: "its PEM file was missing",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from urllib.parse import quote
 
 from pki.authority import certificates, crls, leaf_files, trust_bundles, trust_page
@@ -19,7 +20,7 @@ from pki.config.model import Leaf
 from pki.deploy import release
 from pki.deploy.artifact_content import PKCS12_KINDS
 from pki.deploy.delivery import Delivery
-from pki.pipeline import cleanup, delivery_targets, full_check, remarks
+from pki.pipeline import cleanup, delivery_targets, full_check, remarks, unsupported_keys
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.authority_artifacts import AuthorityArtifacts, planned_generations
 from pki.pipeline.delivery_targets import ProbeTarget
@@ -135,7 +136,7 @@ class IssuedArtifacts:
                 id=ArtifactId("cert", leaf.name),
                 targets=tuple(leaf_files.file_names(self.project.store, leaf)),
                 sources=(issuers[leaf.authority], *csr),
-                make=partial(certificate_maker.issue_if_due, leaf),
+                make=partial(unsupported_keys.issue_with_warning, certificate_maker, leaf),
                 stale=partial(certificate_maker.stale_reasons, leaf),
                 doc=leaf.doc,
             )
@@ -151,24 +152,20 @@ class IssuedArtifacts:
         der_files = [f"{generation}.crt" for generation in generations]
         trust_files = partial(trust_bundles.trust_files, store, authorities)
         client_crl_bundle = partial(trust_bundles.client_crl_bundle, store, authorities)
-        yield Artifact(
-            id=ArtifactId("bundle", "trust"),
-            targets=tuple(
-                str(store.trust(file)) for file in (*der_files, "roots.pem", "client-ca.pem", "client-chain.pem")
-            ),
-            sources=tuple(str(store.authority_file(generation, "cert.pem")) for generation in uncreated_generations),
-            make=partial(_write_derived, store, trust_files),
-            stale=partial(_derived_stale, store, trust_files),
+        yield _derived_bundle(
+            store,
+            "trust",
+            targets=map(store.trust, (*der_files, "roots.pem", "client-ca.pem", "client-chain.pem")),
+            sources=(store.authority_file(generation, "cert.pem") for generation in uncreated_generations),
+            contents=trust_files,
             doc="trust files: roots, client authorities, every live CA certificate in DER",
         )
-        yield Artifact(
-            id=ArtifactId("bundle", "client"),
-            targets=(str(store.client_crl_bundle()),),
-            sources=tuple(
-                str(store.crl(name, "pem")) for name in (*live_generations["client"], *live_generations["root"])
-            ),
-            make=partial(_write_derived, store, client_crl_bundle),
-            stale=partial(_derived_stale, store, client_crl_bundle),
+        yield _derived_bundle(
+            store,
+            "client",
+            targets=[store.client_crl_bundle()],
+            sources=(store.crl(name, "pem") for name in (*live_generations["client"], *live_generations["root"])),
+            contents=client_crl_bundle,
             doc="the CRLs of every live client chain in one file, for nginx, HAProxy and Apache",
         )
         if "peer" in own_authorities(authorities):
@@ -183,20 +180,20 @@ class IssuedArtifacts:
         uncreated = [name for name in generations if authorities.generation(name) is None]
         files = partial(trust_bundles.peer_files, store, authorities)
         crl_bundle = partial(trust_bundles.peer_crl_bundle, store, authorities)
-        yield Artifact(
-            id=ArtifactId("bundle", "peer"),
-            targets=(*(str(store.ca_der(name)) for name in generations), str(store.trust("peer.pem"))),
-            sources=tuple(str(store.authority_file(name, "cert.pem")) for name in uncreated),
-            make=partial(_write_derived, store, files),
-            stale=partial(_derived_stale, store, files),
+        yield _derived_bundle(
+            store,
+            "peer",
+            targets=(*map(store.ca_der, generations), store.trust("peer.pem")),
+            sources=(store.authority_file(name, "cert.pem") for name in uncreated),
+            contents=files,
             doc="the trust file of clusters, and every live CA certificate of clusters in DER",
         )
-        yield Artifact(
-            id=ArtifactId("bundle", "peer-crls"),
-            targets=(str(store.crl("bundle-peer", "pem")),),
-            sources=tuple(str(store.crl(name, "pem")) for name in generations),
-            make=partial(_write_derived, store, crl_bundle),
-            stale=partial(_derived_stale, store, crl_bundle),
+        yield _derived_bundle(
+            store,
+            "peer-crls",
+            targets=[store.crl("bundle-peer", "pem")],
+            sources=(store.crl(name, "pem") for name in generations),
+            contents=crl_bundle,
             doc="the CRLs of every live chain of clusters in one file",
         )
 
@@ -210,12 +207,12 @@ class IssuedArtifacts:
             name.authority == authority for name in uncreated_generations
         )
         targets = (store.external_trust(authority), *([store.external_chain(authority)] if has_chain else []))
-        return Artifact(
-            id=ArtifactId("bundle", authority),
-            targets=tuple(map(str, targets)),
-            sources=tuple(str(store.authority_file(name, "cert.pem")) for name in uncreated_generations),
-            make=partial(_write_derived, store, files),
-            stale=partial(_derived_stale, store, files),
+        return _derived_bundle(
+            store,
+            authority,
+            targets=targets,
+            sources=(store.authority_file(name, "cert.pem") for name in uncreated_generations),
+            contents=files,
             doc=f"files of the external authority {authority}: its chain for its server, and trust in it",
         )
 
@@ -245,6 +242,26 @@ class IssuedArtifacts:
         from pki.authority.trust_page import page  # noqa: PLC0415 - takes longer than the rest of a run with nothing to do
 
         return page.files(self.project.inventory, self.project.store, self.project.authorities)
+
+
+def _derived_bundle(
+    store: Store,
+    name: str,
+    *,
+    targets: Iterable[Path],
+    sources: Iterable[Path],
+    contents: Callable[[], dict[str, bytes]],
+    doc: str,
+) -> Artifact:
+    """Return the artifact of files whose content follows from certificates and CRLs alone."""
+    return Artifact(
+        id=ArtifactId("bundle", name),
+        targets=tuple(map(str, targets)),
+        sources=tuple(map(str, sources)),
+        make=partial(_write_derived, store, contents),
+        stale=partial(_derived_stale, store, contents),
+        doc=doc,
+    )
 
 
 def _write_derived(store: Store, contents: Callable[[], dict[str, bytes]]) -> Outcome:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
+from pki.authority.certificates import LeafCertificates
 from pki.authority.declared_keys import declared_kind
 from pki.common.counts import join_names
 from pki.common.notice import Notice
+from pki.common.reasons import Outcome, Verb, Why
 from pki.config.model import Leaf
 from pki.project.layout import Store
 from pki.x509.keys import ML_DSA
@@ -32,6 +35,16 @@ def remarks(store: Store, leaves: Iterable[Leaf]) -> Iterator[Notice]:
     if post_quantum:
         text = f"{WITHOUT_ML_DSA} cannot use the {ML_DSA} key of {_names(post_quantum)}"
         yield _notice(post_quantum, text, f"key: ec-p256 under {_places(post_quantum)}; {MAY_STAY}")
+
+
+def issue_with_warning(certificate_maker: LeafCertificates, leaf: Leaf) -> Outcome:
+    """Issue a leaf if that is necessary; the outcome warns of such a key. Raises PkiError as `issue_if_due` does."""
+    outcome = certificate_maker.issue_if_due(leaf)
+    kind = declared_kind(certificate_maker.project.store, leaf.request, leaf.key)
+    is_rare = kind == ML_DSA or (kind == ED25519 and leaf.profile == "server")
+    if not is_rare or outcome.verb not in {Verb.ISSUED, Verb.RENEWED, Verb.REISSUED}:
+        return outcome
+    return replace(outcome, reasons=(*outcome.reasons, Why.RARE_KEY(kind=kind)))
 
 
 def _places(leaves: list[Leaf]) -> str:
