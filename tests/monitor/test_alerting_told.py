@@ -407,7 +407,7 @@ def test_what_could_not_be_sent_is_said_and_sent_by_the_next_run(
     report = home.doit(days=1)
     assert (report.status, report.data["result"]) == (0, "ok")
     assert "cannot be written" in report.data["alerts"][0]["error"]
-    assert capsys.readouterr().out.endswith("; 1 message could not be sent; the next run tries again\n")
+    assert capsys.readouterr().out.endswith("\n1 message could not be sent; the next run tries again\n")
     place.unlink()
     (home.path / "aside").rename(place)
     home.doit(days=2)
