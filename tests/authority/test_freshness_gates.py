@@ -128,8 +128,8 @@ def test_a_crl_is_made_again_for_its_age_its_number_or_what_it_lists(
 
 def test_a_crl_that_lacks_a_revocation_is_made_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     good = crl_by(project, "client-1")
-    assert judged(project, "client-1", good, missing_revocations=1) == [Why.CRL_LACKS]
-    assert judged(project, "client-1", good, missing_revocations=0) == []
+    assert judged(project, "client-1", good, missing_serials={5}) == [Why.CRL_LACKS]
+    assert judged(project, "client-1", good, missing_serials=set()) == []
     monkeypatch.setattr(type(project.ledger), "revoked_serials", lambda *_, **__: frozenset({5, 6}))
     assert judged(project, "client-1", good) == [Why.CRL_LACKS]
     both = crl_by(project, "client-1", entries=[CrlEntry(serial, START, "keyCompromise") for serial in (5, 6)])
@@ -147,7 +147,7 @@ def test_how_many_revocations_are_missing_reads_well(project: Project) -> None:
         crl = crl_by(project, "client-1")
         der.write_bytes(crl.public_bytes(Encoding.DER))
         project.store.crl("client-1", "pem").write_bytes(crl.public_bytes(Encoding.PEM))
-        said = [str(crls.Crls(project).stale_reasons("client-1", missing_revocations=number)[0]) for number in (1, 2)]
+        said = [str(crls.Crls(project).stale_reasons("client-1", missing_serials=serials)[0]) for serials in ({5}, {5, 6})]
     assert said == ["1 new revocation", "2 new revocations"]
 
 
