@@ -123,8 +123,8 @@ def test_the_forecast_of_a_change_is_what_the_next_run_does(home: Home, change: 
 def test_what_follows_names_what_it_follows_from(home: Home) -> None:
     due = foretold(home, 7)
     assert due["crl:client-1"] == "is 7 days old; refreshed every 7"
-    assert due["bundle:client"] == "changes with crl:client-1"
-    assert due["release:forge"] == "changes with bundle:client"
+    assert due["bundle:client-crls"] == "changes with crl:client-1"
+    assert due["release:forge"] == "changes with bundle:client-crls"
     assert due["deploy:forge"] == "changes with release:forge"
 
 

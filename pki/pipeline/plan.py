@@ -162,7 +162,7 @@ class IssuedArtifacts:
         )
         yield _derived_bundle(
             store,
-            "client",
+            "client-crls",
             targets=[store.client_crl_bundle()],
             sources=(store.crl(name, "pem") for name in (*live_generations["client"], *live_generations["root"])),
             contents=client_crl_bundle,

@@ -100,7 +100,7 @@ def test_a_settled_ledger_is_not_asked_about_it_until_it_is_replaced(
         assert made(kept, 149).made == {}
     report = made(kept, 150)
     assert report.made["crl:client-1"] == "1 new revocation (doit-pki-canary, on purpose)"
-    assert {CERT, "bundle:client", "release:forge"} <= report.made.keys()
+    assert {CERT, "bundle:client-crls", "release:forge"} <= report.made.keys()
     assert shown(kept) in listed(kept)
 
 

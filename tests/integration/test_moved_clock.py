@@ -35,7 +35,7 @@ def lived(home: LiveHome, *days: int) -> None:
 
 def test_first_months_of_a_project(home: LiveHome) -> None:
     made = made_by_a_run(home, 29)
-    assert {"crl:server-1", "crl:client-1", "bundle:client"} <= made
+    assert {"crl:server-1", "crl:client-1", "bundle:client-crls"} <= made
     assert leaves(made) == set()
     assert leaves(made_by_a_run(home, 61)) == SERVERS
     assert leaves(made_by_a_run(home, 62)) == set()
@@ -49,7 +49,7 @@ def test_three_weeks_without_a_run_cost_new_crls_and_nothing_else(home: LiveHome
     assert {name for name in made if not name.startswith(("release:", "deploy:"))} == {
         "crl:server-1",
         "crl:client-1",
-        "bundle:client",
+        "bundle:client-crls",
         "page:trust",
     }
 
