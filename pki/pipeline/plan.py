@@ -368,7 +368,7 @@ def _build_release(desired: DesiredState, name: str) -> Outcome:
         desired.release_spec(name),
         desired.project.store.release(name),
         partial(desired.render_within_limits, name),
-        partial(full_check.faults, desired),
+        partial(full_check.undeliverable_reasons, desired),
     )
 
 

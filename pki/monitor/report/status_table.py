@@ -122,8 +122,8 @@ class StatusTable:
         if reasons_for_stop := leaf_files.stopped_reasons(self.project.revocations, name):
             return TableRow(name, "stopped", "", joined(reasons_for_stop), "you")
         if summary is None:
-            is_missing = examination.faults == [Why.NOT_CREATED()]
-            return TableRow(name, "missing" if is_missing else "due", "", joined(examination.faults), "doit")
+            is_missing = examination.differences == [Why.NOT_CREATED()]
+            return TableRow(name, "missing" if is_missing else "due", "", joined(examination.differences), "doit")
         left = self._left(summary.not_after)
         if blocker := certificates.LeafCertificates(self.project).no_gain_reason(leaf):
             return TableRow(name, "blocked", left, str(blocker), "ceremony")
