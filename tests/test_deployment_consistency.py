@@ -566,7 +566,7 @@ def test_a_broken_template_of_all_hosts_still_lets_certificates_and_crls_be_made
     home.write("templates/all.conf", "# deploy-target: /etc/all\n# deploy-hosts: all\n{{ nothing }}\n")
     report = home.doit(days=61)
     assert set(report.failed) == {"release:monitoring", "release:forge", "release:media"}
-    assert {"cert:media", "crl:client-1", "bundle:client"} <= report.made.keys()
+    assert {"cert:media", "crl:client-1", "bundle:client-crls"} <= report.made.keys()
 
 
 def test_a_release_that_fails_leaves_the_one_before_as_it_was(home: Home) -> None:

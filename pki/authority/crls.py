@@ -6,6 +6,7 @@ The program records a CRL in the ledger before it writes any file.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from pki.common.durations import backdate, in_common_unit
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined_past
 from pki.config.identifiers import ArtifactId, GenerationName
+from pki.config.leaf_certificates import CANARY
 from pki.ledger.types import RecordedCrl
 from pki.project.generations import Generation, PresignedCrl
 from pki.project.layout import Store
@@ -46,10 +48,10 @@ class Crls:
 
     project: Project
 
-    def stale_reasons(self, generation: str, *, missing_revocations: int | None = None) -> list[Reason]:
+    def stale_reasons(self, generation: str, *, missing_serials: Collection[int] | None = None) -> list[Reason]:
         """Return why an intermediate's CRL must be issued again.
 
-        `missing_revocations` is how many revocations the published CRL lacks, if the caller has counted them. The caller
+        `missing_serials` are the revoked serial numbers that the published CRL lacks, if the caller knows them. The caller
         (`issue`) has then also recovered the revocations that only the CRL lists, so this method does not look for them.
         """
         issuer = self.project.authorities.generation(generation)
@@ -65,9 +67,7 @@ class Crls:
         if cached_dates is None and text != encode_pem("X509 CRL", der):
             return [Why.CRL_FORMS()]
         dates = CrlDates(crl.last_update_utc, crl.next_update_utc)
-        reasons = self._date_reasons(generation, dates) or self._ledger_differences(
-            generation, crl, missing_revocations
-        )
+        reasons = self._date_reasons(generation, dates) or self._ledger_differences(generation, crl, missing_serials)
         if not reasons:
             files = [str(self.project.store.crl(generation, form)) for form in ("crl", "pem")]
             facts = [*(int(date.timestamp()) for date in dates), crl_number(crl)]
@@ -88,11 +88,11 @@ class Crls:
         return [Why.CRL_AGE(age=f"{age_count} {unit}".rstrip(), every=refresh_count)]
 
     def _ledger_differences(
-        self, generation: str, crl: x509.CertificateRevocationList, missing_revocations: int | None
+        self, generation: str, crl: x509.CertificateRevocationList, missing_serials: Collection[int] | None
     ) -> list[Reason]:
         """Return what the ledger records and a CRL lacks, or what a CRL lists and the ledger does not record.
 
-        `missing_revocations` is the parameter of `stale_reasons`.
+        `missing_serials` is the parameter of `stale_reasons`.
         """
         if not self.project.ledger_view.has_ledger:
             return []  # nothing to compare with; whether a ledger is lost, the guard of the ledger decides
@@ -100,14 +100,23 @@ class Crls:
         number = crl_number(crl)
         if last_crl is not None and number < last_crl.number:
             return [Why.CRL_NUMBER(number=number, last=last_crl.number)]
-        if missing_revocations is not None:
-            return [Why.CRL_LACKS(count=_new_revocations(missing_revocations))] if missing_revocations else []
+        if missing_serials is not None:
+            return self._missing_reasons(missing_serials)
         listed_serials = {entry.serial_number for entry in crl}
         revoked_serials = self.project.ledger.revoked_serials(expiring_after=self.project.now, issuer=generation)
-        missing_serials = revoked_serials - listed_serials
-        if missing_serials:
-            return [Why.CRL_LACKS(count=_new_revocations(len(missing_serials)))]
-        return self._unrecorded_reasons(generation, listed_serials - revoked_serials)
+        missing_reasons = self._missing_reasons(revoked_serials - listed_serials)
+        return missing_reasons or self._unrecorded_reasons(generation, listed_serials - revoked_serials)
+
+    def _missing_reasons(self, serials: Collection[int]) -> list[Reason]:
+        """Return one reason with the number of revocations that a CRL lacks, none for no `serials`.
+
+        The reason names the canary, because its revocation is no alarm: each new canary is revoked on purpose.
+        """
+        if not serials:
+            return []
+        canaries = self.project.ledger.certificates(artifact=ArtifactId("cert", CANARY))
+        canary_count = sum(certificate.serial in serials for certificate in canaries)
+        return [Why.CRL_LACKS(count=_new_revocations(len(serials), canary_count))]
 
     def _unrecorded_reasons(self, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
         """Return one reason if a CRL lists `serials` and the ledger does not record all of them as revoked; else none."""
@@ -246,9 +255,10 @@ class Crls:
         last_crl = self.project.ledger.last_crl(generation)
         number = max(int(self.project.now.timestamp()), last_crl.number + 1 if last_crl else 0)
         new_entries, unchanged_entries = self._entries(generation)
-        reasons = (*recovery_reasons, *self.stale_reasons(generation, missing_revocations=len(new_entries))) or (
-            Why.REQUESTED(),
-        )
+        reasons = (
+            *recovery_reasons,
+            *self.stale_reasons(generation, missing_serials={entry.serial for entry in new_entries}),
+        ) or (Why.REQUESTED(),)
         this_update = self._next_this_update(generation, last_crl)
         next_update = this_update + self.project.inventory.authorities.crl_rule(generation).lifetime
         crl = crl_signing.sign_crl(issuer_with_key, number, this_update, next_update, new_entries, unchanged_entries)
@@ -358,8 +368,11 @@ def _revoked_certificates(number: int) -> str:
     return f"{number} revoked certificate{'s' if number > 1 else ''}"
 
 
-def _new_revocations(number: int) -> str:
-    return f"{number} new revocation{'s' if number > 1 else ''}"
+def _new_revocations(number: int, of_canaries: int) -> str:
+    text = f"{number} new revocation{'s' if number > 1 else ''}"
+    if not of_canaries:
+        return text
+    return f"{text} ({'' if of_canaries == number else f'{of_canaries} of '}{CANARY}, on purpose)"
 
 
 def _publish_crl(store: Store, generation: str, der: bytes, text: bytes) -> None:

@@ -171,7 +171,7 @@ def _identity(project: Project, client: str) -> ClientIdentity:
 
 def _check(project: Project, leaf: Leaf) -> None:
     examination = certificates.LeafCertificates(project).examine(leaf)
-    fault, summary = joined(examination.faults), examination.summary
+    fault, summary = joined(examination.differences), examination.summary
     if summary and summary.not_after < project.now:
         fault = f"expired on {summary.not_after:%Y-%m-%d}"
     if fault:

@@ -12,15 +12,19 @@ from pki.deploy.payload import Payload
 
 @dataclass
 class HostPayloads:
-    """The releases of one host; `pinned` returns the one at which it stays, None if it follows its releases."""
+    """The releases of one host.
+
+    `recorded_pin` returns the release at which the host stays by the decisions in the ledger, None if it follows its
+    releases. What counts for a delivery is `pin`.
+    """
 
     records: HostRecords
-    pinned: Callable[[], PinnedRelease | None] = lambda: None
+    recorded_pin: Callable[[], PinnedRelease | None] = lambda: None
 
     @property
     def pin(self) -> PinnedRelease | None:
-        """The release at which a remote host stays; a folder is never pinned."""
-        return self.pinned() if self.records.is_remote else None
+        """The release at which a remote host stays. A folder is never pinned, whatever is recorded of its host."""
+        return self.recorded_pin() if self.records.is_remote else None
 
     def desired(self) -> Payload | None:
         """Return what must be on the host: its release, or the pinned one, with the newest CRLs.

@@ -203,7 +203,7 @@ def _state(payloads: HostPayloads) -> HostState:
     receipt, contact = payloads.records.receipt, payloads.records.contact
     verifications = receipt.verification if receipt else {}
     not_verified = {service: item for service, item in (verifications or {}).items() if not item.is_verified}
-    pin = payloads.pinned()
+    pin = payloads.recorded_pin()
     return HostState(
         host=payloads.records.host,
         failing_since=contact.failing_since,

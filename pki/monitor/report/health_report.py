@@ -155,21 +155,26 @@ def _broken(topic: str, error: Exception) -> Finding:
 
 
 def _notes(context: CheckContext, findings: Sequence[Finding]) -> Iterator[Finding]:
-    """Yield required actions that no other check has reported."""
-    reported = {(finding.subject, finding.message) for finding in findings}
+    """Yield required actions that no other check has reported.
+
+    A check that reports a required action (such as that a host is pinned) gives its finding the same subject and text.
+    """
+    reported_actions = {(finding.subject, finding.message) for finding in findings}
     for note in context.notes:
-        if note.subject != "ceremony" and (note.subject, note.text) not in reported:
+        is_reported = note.subject == "ceremony" or (note.subject, note.text) in reported_actions
+        if not is_reported:  # check_ceremonies reports ceremonies, with their deadlines
             yield Finding(note.subject, Level.NOTICE, note.text, note.remedy)
 
 
 def _rest_of_run(context: CheckContext, findings: Sequence[Finding]) -> Iterator[Finding]:
     """Yield failures of the last run that no other check has reported, and whether runs still happen."""
-    reported = {finding.subject for finding in findings if finding.level}
+    reported_subjects = {finding.subject for finding in findings if finding.level}
     run = context.run
     for name, failure in run.failed.items():
         is_awaited = failure.code is ErrorCode.AWAITS_CEREMONY  # check_ceremonies reports it
-        is_reported = name in reported or (failure.code is ErrorCode.EXPOSED and failure.about in reported)
-        if not is_awaited and not is_reported:
+        # of a secret file that others can read, check_permissions reports the file, not the task that refused it
+        is_exposed_file = failure.code is ErrorCode.EXPOSED and failure.about in reported_subjects
+        if not (is_awaited or is_exposed_file or name in reported_subjects):
             consequence = _consequence(context, ArtifactId.parse(name))
             yield Finding(name, Level.WARNING, failure.message, failure.hint or "./run doit", consequence=consequence)
     if not context.thorough:

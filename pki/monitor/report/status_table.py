@@ -122,8 +122,8 @@ class StatusTable:
         if reasons_for_stop := leaf_files.stopped_reasons(self.project.revocations, name):
             return TableRow(name, "stopped", "", joined(reasons_for_stop), "you")
         if summary is None:
-            is_missing = examination.faults == [Why.NOT_CREATED()]
-            return TableRow(name, "missing" if is_missing else "due", "", joined(examination.faults), "doit")
+            is_missing = examination.differences == [Why.NOT_CREATED()]
+            return TableRow(name, "missing" if is_missing else "due", "", joined(examination.differences), "doit")
         left = self._left(summary.not_after)
         if blocker := certificates.LeafCertificates(self.project).no_gain_reason(leaf):
             return TableRow(name, "blocked", left, str(blocker), "ceremony")
@@ -309,8 +309,8 @@ class StatusTable:
 
 def _with_failure(row: TableRow, run: LastRun) -> TableRow:
     """Add why the last run failed to a row that is due, unless the next run retries it anyway."""
-    failure = run.failure(row.name)
-    if failure is None or row.state == "ok" or row.by != "doit" or failure.code in RETRIED:
+    failure, is_due = run.failure(row.name), row.state != "ok" and row.by == "doit"
+    if failure is None or not is_due or failure.code in RETRIED:
         return row
     reasons = "" if row.has_fault else f"{row.next}; "  # else the fault would be named twice
     return replace(row, state="failing", next=f"{reasons}the last run failed: {failure.message}", by="you")
