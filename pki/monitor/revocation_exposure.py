@@ -100,7 +100,8 @@ def longest_client_validity(
         )
         return max((int(certificate.not_after.timestamp()) for certificate in valid), default=0)
 
-    left = datetime.fromtimestamp(ledger_view.cached("clients end", "", read), UTC) - now
+    end = ledger_view.cached("clients end", "", read, as_of=now)
+    left = datetime.fromtimestamp(end, UTC) - now
     return at_least(max(timedelta(), min(left, inventory.profiles.client.lifetime)))
 
 
