@@ -73,6 +73,14 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         "after the first delivery: sh /etc/doit-pki/postfix/setup.sh && systemctl restart postfix",
         ports={"submission": 587},
     ),
+    "exim": Recipe(
+        "Exim of Debian, for submission of mail",
+        {"submission": "smtp", "submissions": "smtps"},
+        "after the first delivery: add this line to /etc/exim4/exim4.conf.localmacros: .include /etc/doit-pki/exim/exim4.conf; "
+        "then: systemctl restart exim4",
+        ports={"submission": 587},
+        verifier="gnutls",
+    ),
     "redis": Recipe(
         "Redis",
         {"redis": "tls"},
