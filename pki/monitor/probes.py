@@ -199,7 +199,7 @@ def _probe_via(transport: Transport | None, targets: Sequence[Target]) -> list[P
 def _probe_all(targets: Sequence[Target]) -> list[ProbeResult]:
     """Probe services in parallel; then probe those that timed out once more, a few at a time.
 
-    Time also runs out while this machine is too busy to read an answer. If all services of one batch time out again, they
+    A time limit also passes while this machine is too busy to read an answer. If all services of one batch time out again, they
     or the network are the cause, and the other results stay: a network that is down costs one more time limit.
     """
     results = verification.map_parallel(_probe, targets, PARALLEL_PROBES)
