@@ -125,7 +125,8 @@ def _services(project: Project, plan: Plan) -> Iterable[Finding]:
 def _print_plan(project: Project, plan: Plan) -> None:
     output = _plan_output(project, plan)
     output.show()
-    if output.to_do or output.failed or project.roots.missing or project.ledger_view.fault:
+    is_faulty = bool(output.failed or project.roots.missing or project.ledger_view.fault)
+    if output.to_do or is_faulty:
         raise Exit(code=2)
 
 

@@ -109,8 +109,8 @@ def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_con
     """Raise PkiError where an option of deploy.bootstrap contradicts pki.yaml, or the other option."""
     if certificates_only and with_config:
         raise PkiError("--certificates-only and --with-config exclude each other", "give one of them")
-    if (certificates_only and scope != "certificates") or (with_config and scope != "config"):
-        scope_option = "certificates" if certificates_only else "config"
+    scope_option = "certificates" if certificates_only else "config" if with_config else scope
+    if scope_option != scope:
         hint = f"set scope: {scope_option} under hosts.{host}, then try again"
         raise PkiError(f"pki.yaml says scope: {scope} for {host}", hint)
 

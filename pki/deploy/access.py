@@ -123,7 +123,8 @@ def _entry(
             failure = f"could not be reached: {error_text(error)}"
         else:
             return _judged(endpoint, answer), answer.session
-    if closed_count == TRIES and endpoint.speaks != "https" and witness and _is_answered(endpoint, witness):
+    is_always_closed = closed_count == TRIES and endpoint.speaks != "https"  # an HTTP server answers with a status
+    if is_always_closed and witness and _is_answered(endpoint, witness):
         return "", None
     raise Unreached(failure)
 

@@ -215,7 +215,9 @@ def _verify_endpoint(
     states, expectation = before or {}, expectations.get(endpoint.name)
     if endpoint not in states and not is_reachable(endpoint):
         return NOT_VERIFIED
-    if expectation is None:
+    if (
+        expectation is None
+    ):  # the release has no certificate for it: of a pinned host without this service, or of CRLs alone
         return VERIFIED
     state = NO_CHANGE if before is None else states.get(endpoint, ServiceBefore())
     result = _verify_until_timeout(endpoint, expectation, state, prober)

@@ -163,7 +163,9 @@ def _due_members(desired: DesiredState, deliveries: Iterable[Delivery]) -> Itera
     for delivery in deliveries:
         is_member = delivery.engine is not None
         is_requested = not project.run.requested.isdisjoint({"deploy", ArtifactId("deploy", delivery.host)})
-        if is_member and is_requested and delivery.stale(project.cache, project.now) and _is_ready(desired, delivery):
+        if not (is_member and is_requested):
+            continue
+        if delivery.stale(project.cache, project.now) and _is_ready(desired, delivery):
             yield delivery
 
 

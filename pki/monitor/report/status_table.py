@@ -309,8 +309,8 @@ class StatusTable:
 
 def _with_failure(row: TableRow, run: LastRun) -> TableRow:
     """Add why the last run failed to a row that is due, unless the next run retries it anyway."""
-    failure = run.failure(row.name)
-    if failure is None or row.state == "ok" or row.by != "doit" or failure.code in RETRIED:
+    failure, is_due = run.failure(row.name), row.state != "ok" and row.by == "doit"
+    if failure is None or not is_due or failure.code in RETRIED:
         return row
     reasons = "" if row.has_fault else f"{row.next}; "  # else the fault would be named twice
     return replace(row, state="failing", next=f"{reasons}the last run failed: {failure.message}", by="you")
