@@ -110,7 +110,7 @@ class RevocationCheck:
         """Copy the identity that is to be revoked and return the path, or None if its key is not here."""
         names = {certificate.artifact for certificate in self._certificates}
         for leaf in plan.leaves.values():
-            if leaf.artifact not in names or leaf.request:
+            if leaf.artifact not in names or leaf.request:  # the key of a request is on its device
                 continue
             if bundle := dependents.current_bundle(self._project.store, leaf, self._certificates):
                 filesystem.write(folder / "identity.pem", bundle, filesystem.SECRET)
@@ -128,10 +128,10 @@ class RevocationCheck:
     def _endpoints_of(self, use: dependents.Use) -> Iterator[CheckedEndpoint]:
         delivery, program = self._deliveries.get(use.name), use.program
         if delivery and delivery.records.has_verified_services and delivery.destination and program:
-            to = delivery.destination()
-            for endpoint in to.endpoints:
+            destination = delivery.destination()
+            for endpoint in destination.endpoints:
                 if endpoint.service in use.services:
-                    yield CheckedEndpoint(delivery, program, endpoint, to.prober)
+                    yield CheckedEndpoint(delivery, program, endpoint, destination.prober)
 
     # -- probing --
 
@@ -214,11 +214,9 @@ class RevocationCheck:
             return checked_endpoint.observation(
                 RefusalVerdict.VERIFIED, f"{text}; the CRL that lists the certificate was deployed"
             )
-        why = (
-            f"{last_verification or 'was not probed'}"
-            if is_delivered
-            else f"the new CRL was not deployed; {self._meanwhile(checked_endpoint, is_delivered=False)}"
-        )
+        why = str(last_verification or "was not probed")
+        if not is_delivered:
+            why = f"the new CRL was not deployed; {self._meanwhile(checked_endpoint, is_delivered=False)}"
         return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, f"{text}; {why}")
 
     def _meanwhile(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> str:
@@ -235,11 +233,9 @@ class RevocationCheck:
         return f"the service accepts the certificate until the certificate expires, on {self._end:%Y-%m-%d}"
 
     def _weakness(self, program: ServerProgram) -> str:
-        return (
-            ""
-            if program.revokes
-            else f"accepts the certificate until the certificate expires on {self._end:%Y-%m-%d}: {program.caveat}"
-        )
+        if program.revokes:
+            return ""
+        return f"accepts the certificate until the certificate expires on {self._end:%Y-%m-%d}: {program.caveat}"
 
     def _server_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool, is_unreplaced: bool) -> Observation:
         service_state = verification.check_before([checked_endpoint.endpoint], checked_endpoint.prober).get(
