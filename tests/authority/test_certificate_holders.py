@@ -79,7 +79,7 @@ def moves(
         now=START,
         cache=SimpleNamespace(checked_in_this_run=lambda artifact: True if artifact.name in recalled else None),
         revocations=revocations(*issued),
-        ledger_view=SimpleNamespace(has_ledger=has_ledger, cached=lambda _name, _key, compute, as_of: compute()),
+        ledger_view=SimpleNamespace(has_ledger=has_ledger, cached=lambda _name, _key, compute, **_: compute()),
     )
     found = certificate_holders.moves(project, {leaf.name: leaf for leaf in leaves})
     assert all(move.not_after == END for move in found)
