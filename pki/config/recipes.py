@@ -115,7 +115,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         only_access="mtls",
     ),
     "compose": Recipe(
-        "A container of Docker",
+        "A container of Docker or Podman",
         {"app": "https"},
         "mount the folder, never a single file, in compose.yml: volumes: [/etc/doit-pki/compose:/etc/doit-pki/compose:ro]; "
         "the container is called like the service: container_name: app",

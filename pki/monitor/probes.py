@@ -1,7 +1,7 @@
 """Probes: connect to every service as its clients do, in parallel, and record what it serves and whom it accepts.
 
 A probe is one connection, or a few, to a service. The probe identity is the certificate for it, which must be let in.
-A service is probed once, and once more if time ran out. `deploy.verification` waits for a service after a deployment.
+A service is probed once, and once more if it timed out. `deploy.verification` waits for a service after a deployment.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class ProbeResult:
 
     `wrong` is the rest of a sentence that begins with the name of the service, such as `does not answer`, with all faults;
     "" if all is well. `fault` is the worst of them. `unverifiable` is why the answers do not show who is let in, or why no
-    handshake is possible from here; "" if they do. `reached` tells whether anything answered, `timed_out` whether time ran
-    out at a step. `not_after`, `fingerprint` (SHA-256, hexadecimal) and `version` (`TLSv1.3`) are from the handshake, empty
+    handshake is possible from here; "" if they do. `reached` tells whether anything answered, `timed_out` whether a step
+    timed out. `not_after`, `fingerprint` (SHA-256, hexadecimal) and `version` (`TLSv1.3`) are from the handshake, empty
     without one; `outdated` is the version below TLS 1.2 that it still accepts, or "". `via` is its jump host,
     `is_compared` whether a deployed certificate is known for it, `seconds` the duration of the probe, `at` its time.
     """
@@ -199,7 +199,7 @@ def _probe_via(transport: Transport | None, targets: Sequence[Target]) -> list[P
 def _probe_all(targets: Sequence[Target]) -> list[ProbeResult]:
     """Probe services in parallel; then probe those that timed out once more, a few at a time.
 
-    A time limit also passes while this machine is too busy to read an answer. If all services of one batch time out again, they
+    A step also times out while this machine is too busy to read an answer. If all services of one batch time out again, they
     or the network are the cause, and the other results stay: a network that is down costs one more time limit.
     """
     results = verification.map_parallel(_probe, targets, PARALLEL_PROBES)
