@@ -838,7 +838,7 @@ def test_a_project_that_moves_says_so_on_its_page(home: Home) -> None:
 
 def test_a_page_that_was_edited_is_written_again(home: Home) -> None:
     home.edit("Compare before you install", "Just install", "build/trust/index.html")
-    assert home.doit().made == {"page:trust": "build/trust/index.html did not match its sources"}
+    assert home.doit().made == {"page:trust": "build/trust/index.html was not up to date with its sources"}
 
 
 def test_a_plan_over_a_damaged_revocation_list_ends_in_a_sentence(home: Home) -> None:

@@ -530,7 +530,7 @@ def test_a_damaged_bundle_is_written_again_and_goes_no_further_when_its_content_
     home: Home,
 ) -> None:
     (home.path / "build/trust/roots.pem").write_bytes(b"damaged")
-    assert home.doit().made == {"bundle:trust": "build/trust/roots.pem did not match its sources"}
+    assert home.doit().made == {"bundle:trust": "build/trust/roots.pem was not up to date with its sources"}
 
 
 # -- what changes in pki.yaml -----------------------------------------------------------------------------------------

@@ -59,10 +59,11 @@ class Examination:
 class LeafCertificates:
     """The leaf certificates of a project: why each is out of date, and how it is issued.
 
-    The order of the checks is: the content of the PEM bundle (`examine`), revocation, the dates (`renewal_reasons`), and
-    last the files that are split from the bundle (`split_file_damage`). A result of `examine` without differences is
-    cached. Until a file or a declaration changes, only revocation and dates are then checked. A revoked leaf whose
-    replacement is stopped is only checked for damage (`_stopped_damage`).
+    The order of the checks is: the content of the PEM bundle and its revocation (`examine`), the dates
+    (`renewal_reasons`), and last the files that are split from the bundle (`split_file_damage`). A result of `examine`
+    without differences is cached. Until a file or a declaration changes, only revocation and dates are then checked.
+
+    Where `revoke --no-replace` stopped the replacement of a leaf, its files are only checked for damage.
     """
 
     project: Project
@@ -70,9 +71,9 @@ class LeafCertificates:
     # -- whether a leaf is out of date --
 
     def stale_reasons(self, leaf: Leaf) -> list[Reason]:
-        """Return why a leaf must be issued again, or its files split again from its PEM bundle."""
+        """Return why a leaf must be issued again, or why the files must be split again from its PEM bundle."""
         if leaf.artifact in self.project.revocations.replacement_stopped:
-            return self._stopped_damage(leaf)
+            return self._damage_while_stopped(leaf)
         issuer = self._issuer(leaf)
         cached_summary = self._cached(leaf, issuer)
         if cached_summary is not None:
@@ -91,19 +92,19 @@ class LeafCertificates:
         return self._renewal_reasons(leaf, summary, issuer) or damage
 
     def issue_reasons(self, leaf: Leaf) -> list[Reason]:
-        """Return why a leaf must be issued again; the files that are split from its PEM bundle do not count."""
+        """Return why a leaf needs a new certificate. The split files are not checked: they need no new certificate."""
         examination = self.examine(leaf)
         if examination.summary is None:
             return examination.differences
         return self._renewal_reasons(leaf, examination.summary, self._issuer(leaf))
 
     def undeliverable_reasons(self, leaf: Leaf) -> list[Reason]:
-        """Return why the files of a leaf cannot be delivered; empty when they are intact.
+        """Return why the files of a leaf cannot be delivered; empty when they are intact. The dates are not checked.
 
         The files are read again: the cache is not used.
         """
         if leaf.artifact in self.project.revocations.replacement_stopped:
-            return self._stopped_damage(leaf)
+            return self._damage_while_stopped(leaf)
         return self.examine(leaf).differences or split_file_damage(self.project.store, leaf)
 
     def usable_certificate(self, leaf: Leaf) -> CertificateSummary | None:
@@ -192,7 +193,7 @@ class LeafCertificates:
         """Return why the PEM bundle of a leaf whose replacement is stopped is missing or damaged."""
         return bundle_damage(self.project.store, self.project.authorities, self.project.revocations, leaf)
 
-    def _stopped_damage(self, leaf: Leaf) -> list[Reason]:
+    def _damage_while_stopped(self, leaf: Leaf) -> list[Reason]:
         return self._bundle_damage(leaf) or split_file_damage(self.project.store, leaf)
 
     # -- what is cached of a leaf --
@@ -274,7 +275,7 @@ class LeafCertificates:
         files = {self.project.store.bundle(leaf): (bundle, mode), **_files_from(self.project.store, leaf, bundle)}
         # If this process is killed between two renames, the next run renames what still differs, and nothing else.
         with filesystem.StagedFiles(filesystem.changed_files(files)) as staged:
-            staged.flush_meanwhile()  # while the ledger is written, which also waits for the disk
+            staged.flush_meanwhile()  # the files go to disk while the ledger, which waits for the disk too, is written
             self.project.ledger.record_certificate(
                 cert,
                 issuer=issuer.name,
@@ -331,7 +332,8 @@ def _profile_differences(
         yield Why.OTHER_CHAIN(issuer=issuer.name)
     elif not bundle.is_verified and not canonical.is_issued_by(cert, issuer.certificate):
         yield Why.OTHER_SIGNATURE(issuer=issuer.name)
-    elif cert.subject != expected_subject and not any(_common_name_difference(leaf, cert)):  # that has its own reason
+    # another CN has a reason of its own (`_common_name_difference`)
+    elif cert.subject != expected_subject and not any(_common_name_difference(leaf, cert)):
         yield Why.OTHER_SUBJECT()
     elif check_extensions:
         expected_extensions = profiles.leaf_extensions(leaf, bundle.public)

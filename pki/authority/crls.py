@@ -32,7 +32,9 @@ from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import encode_pem
 from pki.x509.revocation import CrlEntry, crl_number
 
-EPOCH = datetime.fromtimestamp(0, UTC)  # every certificate expires after it: selects all revocations in the ledger
+EVER = datetime.fromtimestamp(
+    0, UTC
+)  # `expiring_after` this: every revocation in the ledger, of expired certificates too
 
 
 class CrlDates(NamedTuple):
@@ -51,11 +53,12 @@ class Crls:
     def stale_reasons(self, generation: str, *, missing_serials: Collection[int] | None = None) -> list[Reason]:
         """Return why an intermediate's CRL must be issued again.
 
-        `missing_serials` are the revoked serial numbers that the published CRL lacks, if the caller knows them. The caller
-        (`issue`) has then also recovered the revocations that only the CRL lists, so this method does not look for them.
+        `missing_serials` are the revoked serial numbers that the published CRL lacks. Without them, this method compares
+        the CRL with the ledger itself. (Only `issue` gives them: it has made both agree before.)
         """
         issuer = self.project.authorities.generation(generation)
         cached_dates = _cached_dates(self.project.cache, generation, issuer)
+        # asked now, and not at the start of the run: another process of this run may have revoked a certificate since
         if cached_dates is not None and self.project.ledger_view.is_unchanged_now():
             return self._date_reasons(generation, cached_dates)
         der, text = (filesystem.read(self.project.store.crl(generation, form)) for form in ("crl", "pem"))
@@ -64,6 +67,7 @@ class Crls:
         crl = self.read_signed(generation, der)
         if issuer is None or crl is None or crl.next_update_utc is None:
             return [Why.CRL_DAMAGED(generation=generation)]
+        # the cache watches both files, so dates from the cache show that the two forms still agree
         if cached_dates is None and text != encode_pem("X509 CRL", der):
             return [Why.CRL_FORMS()]
         dates = CrlDates(crl.last_update_utc, crl.next_update_utc)
@@ -92,7 +96,7 @@ class Crls:
     ) -> list[Reason]:
         """Return what the ledger records and a CRL lacks, or what a CRL lists and the ledger does not record.
 
-        `missing_serials` is the parameter of `stale_reasons`.
+        With `missing_serials` (see `stale_reasons`), only the first of the two is reported.
         """
         if not self.project.ledger_view.has_ledger:
             return []  # nothing to compare with; whether a ledger is lost, the guard of the ledger decides
@@ -122,7 +126,7 @@ class Crls:
         """Return one reason if a CRL lists `serials` and the ledger does not record all of them as revoked; else none."""
         if not serials:
             return []  # without a query of the ledger
-        unrecorded_serials = serials - self.project.ledger.revoked_serials(expiring_after=EPOCH, issuer=generation)
+        unrecorded_serials = serials - self.project.ledger.revoked_serials(expiring_after=EVER, issuer=generation)
         return [Why.CRL_UNRECORDED(count=_revoked_certificates(len(unrecorded_serials)))] if unrecorded_serials else []
 
     def stale_adopted_reasons(self, name: str) -> list[Reason]:
@@ -134,7 +138,7 @@ class Crls:
     def published_crl(self, generation: str, *, ignore_cache: bool = False) -> x509.CertificateRevocationList | None:
         """Return the published CRL of a generation; None if there is none, or if the generation did not sign it.
 
-        `ignore_cache` is the parameter of `signed`.
+        `ignore_cache` is the parameter of `read_signed`.
         """
         der = filesystem.read(self.project.store.crl(generation))
         return self.read_signed(generation, der, ignore_cache=ignore_cache) if der else None
@@ -166,7 +170,7 @@ class Crls:
         listed_serials = frozenset(entry.serial_number for entry in crl) if crl is not None else frozenset[int]()
         if not listed_serials or not self.project.ledger_view.has_ledger:
             return listed_serials
-        return listed_serials - self.project.ledger.revoked_serials(expiring_after=EPOCH, issuer=generation)
+        return listed_serials - self.project.ledger.revoked_serials(expiring_after=EVER, issuer=generation)
 
     def due_presigned(self, root: str) -> x509.CertificateRevocationList | None:
         """Return the newest pre-signed CRL of a root that is valid now, if it lists every recorded revocation; else None.
@@ -242,7 +246,7 @@ class Crls:
     def issue(self, generation: str) -> Outcome:
         """Issue an intermediate's CRL, record it in the ledger and publish it.
 
-        The number of the new CRL is higher than that of the last CRL, whatever the clock says (RFC 5280 §5.2.3).
+        The number of the new CRL is higher than that of the last CRL, also if the clock was set back since.
 
         Raises PkiError when the authority is missing or not yet valid, or its key cannot be opened.
         """
@@ -253,6 +257,7 @@ class Crls:
         issuer_with_key = self.project.signing_keys.crl_issuer(issuer)
         recovery_reasons = self._recover(generation)  # first: the new entries are counted in the ledger
         last_crl = self.project.ledger.last_crl(generation)
+        # Seconds since 1970 stay above the numbers of a ledger that was lost and begun again (RFC 5280 §5.2.3).
         number = max(int(self.project.now.timestamp()), last_crl.number + 1 if last_crl else 0)
         new_entries, unchanged_entries = self._entries(generation)
         reasons = (
@@ -285,15 +290,18 @@ class Crls:
     def _entries(self, generation: str) -> tuple[list[CrlEntry], list[x509.RevokedCertificate]]:
         """Return the entries of an intermediate's next CRL: new ones, and those of the present CRL that stay as they are.
 
-        An entry stays until one CRL was issued after its certificate expired (RFC 5280 §3.3). A CRL from the future does
-        not count as that CRL. Entries of an adopted CA always stay, as with `openssl ca`. A revocation that was recorded
-        while the clock was ahead gets the present date, because some clients ignore entries from the future.
+        - An entry leaves only after a CRL that was issued when its certificate had expired already (RFC 5280 §3.3). So the
+          last CRL decides: revocations of certificates that expired before its thisUpdate are left out.
+        - A last CRL from the future does not count.
+        - Entries of an adopted CA always stay, as with `openssl ca`.
+        - A revocation that was recorded while the clock was ahead gets the present date, because some clients ignore
+          entries from the future.
         """
         now, ledger = self.project.now, self.project.ledger
         last_crl = None
         if not self.project.inventory.authorities.is_adopted(generation):
             last_crl = ledger.last_crl(generation, this_update_until=now)
-        last_this_update = last_crl.this_update if last_crl else EPOCH
+        last_this_update = last_crl.this_update if last_crl else EVER
         present_crl = self.published_crl(generation) or ()
         # an entry from the future is left out here: it gets a new date below
         present_entries = {entry.serial_number: entry for entry in present_crl if entry.revocation_date_utc <= now}
@@ -338,7 +346,7 @@ class Crls:
             self._recover(root)  # a root CRL is published even if nothing may be recorded
         presigned_crl = self.due_presigned(root)
         if presigned_crl is None:
-            # a wrong clock is the likely reason that none is valid now: these two report that instead
+            # a wrong clock is the likely reason that no CRL is valid now: the two checks raise PkiError for that
             self.project.clock.check()
             if ca := self.project.authorities.generation(root):
                 check_valid_yet(self.project.inventory, self.project.authorities, self.project.clock, ca)

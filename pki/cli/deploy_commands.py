@@ -294,7 +294,7 @@ def _delivery(context: Context, project: Project, host: str, *, by_command: bool
     if delivery.hook:
         what = f"{host} is deployed by a command: doit cannot compare, undo or prepare what is there"
         raise PkiError(what, f"to run the command again: ./run invoke deploy.push {host}")
-    if not delivery.records.is_remote:
+    if not delivery.records.is_contacted:
         lines = "`ca: local` under deploy" if host == "ca" else f"`deliver: ssh` or `deliver: local` under hosts.{host}"
         raise PkiError(f"{host} is deployed into a folder", f"in pki.yaml, set {lines}")
     return delivery

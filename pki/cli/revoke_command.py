@@ -328,8 +328,8 @@ def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) 
     """Return the exit status and the last line of a revocation."""
     places = {kind: [finding.place for finding in findings if finding.verdict == kind] for kind in RefusalVerdict}
     verified, folders = places[RefusalVerdict.VERIFIED], places[RefusalVerdict.FOLDER]
-    unseen = places[RefusalVerdict.UNSEEN]
-    unverified, accepting = places[RefusalVerdict.UNVERIFIED], places[RefusalVerdict.ACCEPTED]
+    unseen = places[RefusalVerdict.UNKNOWN]
+    unverified, accepting = places[RefusalVerdict.UNVERIFIED], places[RefusalVerdict.FAILED]
     absent = [name for name, code in failures.items() if code is ErrorCode.UNREACHABLE]
     broken = [name for name in failures if name not in absent]
     if accepting:

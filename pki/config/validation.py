@@ -1,4 +1,4 @@
-"""The rules between the fields of pki.yaml. A new rule is a function here that yields faults."""
+"""The rules between the fields of pki.yaml. A new rule is a function here that yields faults; `find_cross_faults` calls it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pki.config.time_fields import format_duration
 PositionText = Callable[[Place], str]
 T = TypeVar("T")
 
-APPLE_LIMIT = timedelta(days=825)
+APPLE_LIMIT = timedelta(days=825)  # of server certificates below a root that users installed: support.apple.com/103769
 UNSAVED_FOLDERS = ("build", "offline")  # a backup does not contain them
 MINIMUM_USE_DIVISOR = 4  # a certificate is in use for at least 1/4 of its lifetime, despite renew_spread
 
@@ -178,7 +178,10 @@ def _named_root_faults(inventory: Inventory) -> Iterator[Fault]:
         if root in inventory.roots[:position]:
             yield ("roots", position), f"duplicate of roots[{inventory.roots.index(root)}]"
     if inventory.roots and inventory.sandbox:
-        yield ("sandbox",), f"true is refused: roots lists the root of a production CA; if ca/ is lost: {RESTORE}"
+        yield (
+            ("sandbox",),
+            f"must not be true, because roots lists the root of a production CA; if ca/ is lost: {RESTORE}",
+        )
 
 
 def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:
@@ -244,7 +247,7 @@ def _no_signing_period(overlap: timedelta, lifetime: timedelta, longest: timedel
     The signing period ends before the CA expires by the longest lifetime of a certificate below it, plus `overlap`, in
     which the ceremony for its successor takes place.
     """
-    return f"{format_duration(overlap)} leaves no signing period: certificates below take {format_duration(longest)} of {format_duration(lifetime)}"
+    return f"{format_duration(overlap)} leaves no signing period: certificates of {format_duration(longest)} must end before the authority, which is valid for {format_duration(lifetime)}"
 
 
 def _host_faults(inventory: Inventory, removed_places: set[Place]) -> Iterator[Fault]:
@@ -357,14 +360,12 @@ def _name_faults(inventory: Inventory, position_text: PositionText) -> Iterator[
             yield claim.place, fault
         first_place = at_host.setdefault((claim.owner, claim.name), claim.place)
         if first_place is not claim.place and not _may_share_name(inventory, first_place, claim.place):
-            user = dotted_path(first_place)[:-2]
-            yield (
-                claim.place,
-                f"{claim.name} {'is listed twice' if first_place == claim.place else f'is already used by {user}'}",
-            )
+            is_same_place = first_place == claim.place
+            fault = "is listed twice" if is_same_place else f"is already used by {dotted_path(first_place)}"
+            yield claim.place, f"{claim.name} {fault}"
         elif conflict := names.conflict(claim):
             other = conflict.earlier_claim
-            fault = f"{claim.name} is already used by {dotted_path(other.place)[:-2]}{position_text(other.place)}"
+            fault = f"{claim.name} is already used by {dotted_path(other.place)}{position_text(other.place)}"
             yield claim.place, f"{fault}; if both hosts serve it: hosts.{claim.owner}.shared: true"
         names.add([claim])
 

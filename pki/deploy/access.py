@@ -58,14 +58,14 @@ def open_session(endpoint: Endpoint, roots: Path, identity: Path) -> ResumableSe
     return ResumableSession(tuple(tickets)) if tickets else None
 
 
-def improper_access(
+def acceptance_text(
     endpoint: Endpoint,
     roots: Path,
     identity: Path,
     session: ResumableSession | None = None,
     witness: ClientContext | None = None,
 ) -> str:
-    """Return how a client that must be refused was accepted, as a phrase after the service's name; "" if it was refused.
+    """Return how a client was accepted, as a phrase after the service's name; "" if it was refused.
 
     Tries a new handshake with `identity` (a PEM file with key and certificate), the session that the server gave in
     it, and `session`, which was opened before. A refusal is a TLS alert about the certificate, HTTP 400, 403, 495 or

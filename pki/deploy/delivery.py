@@ -19,7 +19,7 @@ from pki.deploy.hooks import DeployHook
 from pki.deploy.host_payloads import HostPayloads
 from pki.deploy.host_records import HostRecords
 from pki.deploy.installed_crls import InstalledCrl
-from pki.deploy.new_root import NO_ROOT, TASK, NewRoot
+from pki.deploy.new_root import ACCEPT_ROOT, NO_ROOT, NewRoot
 from pki.deploy.payload import Payload
 from pki.deploy.preflight import Trust
 from pki.deploy.receipt import Receipt, file_record
@@ -51,9 +51,11 @@ class Engine(Protocol):
 class Delivery:
     """Decides whether a host must be brought up to its release, and delivers it.
 
-    `window` is its maintenance window. `destination` and `trust` are called only when they are needed (a host in a
-    folder needs `trust` alone). `engine` delivers instead of our own dialogue. `root` returns the root that issues now.
-    `hook` runs the command of a host with `deliver: {command: …}`; it is None for every other host.
+    - `window` is its maintenance window.
+    - `destination` and `trust` are called only when they are needed. A host with `deliver: folder` needs `trust` alone.
+    - `engine` contacts the host (Ansible). Without one, this program does it (`HostChange`).
+    - `root` returns the root that issues now.
+    - `hook` runs the command of a host with `deliver: {command: …}`; it is None for every other host.
     """
 
     payloads: HostPayloads
@@ -97,7 +99,7 @@ class Delivery:
             [checked_at] = cached_times
             if not self._is_contact_due(checked_at, now):
                 return []
-        return self._remote_reasons(cache, now) if self.records.is_remote else self._folder_reasons(cache)
+        return self._host_reasons(cache, now) if self.records.is_contacted else self._folder_reasons(cache)
 
     def _folder_reasons(self, cache: Cache) -> list[Reason]:
         """Return why the folder of a host must be brought up to date; its files are compared with the receipt."""
@@ -120,8 +122,8 @@ class Delivery:
         failing_since = self.records.contact.failing_since
         return [Why.FAILING(date=failing_since[:10])] if failing_since else []
 
-    def _remote_reasons(self, cache: Cache, now: datetime) -> list[Reason]:
-        """Return why a remote host must be contacted now; nothing while it waits for its new root or its window."""
+    def _host_reasons(self, cache: Cache, now: datetime) -> list[Reason]:
+        """Return why a host must be contacted now; nothing while it waits for its new root or its window."""
         reasons, paths = self._differences_from_receipt()
         if not reasons and paths:
             files = [*paths, str(self.records.store.contact(self.host))]
@@ -139,8 +141,8 @@ class Delivery:
         return f"{self.records.transport} pinned {pin.release}" if pin else self.records.transport
 
     def _is_contact_due(self, checked_at: str, now: datetime) -> bool:
-        """Return whether a remote host must be contacted, although nothing differs; `checked_at` is its last contact."""
-        if not self.records.is_remote:
+        """Return whether a host must be contacted, although nothing differs; `checked_at` is its last contact."""
+        if not self.records.is_contacted:
             return False
         return checked_at == NEVER_CHECKED or bool(self._contact_reasons(now))
 
@@ -174,7 +176,7 @@ class Delivery:
             for path, file in desired_files.items()
             if path in deployed_files and deployed_files[path] != file
         ]
-        if not self.payloads.has_only_crls(payload):  # else nothing is known of the files that are no CRLs
+        if not self.payloads.is_pinned_without_files(payload):  # else its other files stay, although none is desired
             reasons += [Why.SURPLUS(file=path) for path in deployed_files if path not in desired_files]
         return reasons, {str(receipt_path), *payload.manifest_paths}
 
@@ -211,8 +213,9 @@ class Delivery:
         delivered_payload = history.payload(receipt.release) if receipt else history.newest
         if delivered_payload is None:
             return receipt is None or history.is_damaged(receipt.release)
-        destination = self.destination() if self.destination else None
-        return preflight.revokes_more(payload, delivered_payload, destination.canary if destination else 0)
+        # the revocation of a new canary is not urgent: its serial number does not count; 0 is that of no certificate
+        canary = self.destination().canary if self.destination else 0
+        return preflight.revokes_more(payload, delivered_payload, canary)
 
     # -- delivery --
 
@@ -226,7 +229,7 @@ class Delivery:
             raise PkiError("its release is missing", "./run doit")
         if self.hook:
             return self._deliver_by_hook(self.hook, payload, now)
-        if not self.records.is_remote:
+        if not self.records.is_contacted:
             return self._deliver_to_folder(payload, now)
         self.root_acceptance.require_accepted_root()
         previous_receipt = self.records.receipt
@@ -241,7 +244,7 @@ class Delivery:
             raise self.records.record_failure(payload, error, now) from None
 
     def _outcome(self, reasons: Sequence[Reason], previous_receipt: Receipt | None) -> Outcome:
-        """Return the outcome for a remote host; UNCHANGED when nothing was done there."""
+        """Return the outcome for a host that was contacted; UNCHANGED when nothing was done there."""
         if not reasons:
             return UNCHANGED
         pin, new_receipt = self.payloads.pin, self.records.receipt
@@ -314,7 +317,7 @@ class Delivery:
         payload = self.payloads.desired()
         if payload is None:
             raise PkiError("its release is missing", f"./run doit release:{self.host}")
-        if not records.is_remote:
+        if not records.is_contacted:
             return list(installed_crls.read_from_folder(records.store.host_root(self.host), payload))
         destination = self._resolve_destination()
         crls = installed_crls.fetch(destination.transport, payload.crls(), as_root=destination.as_root)
@@ -328,7 +331,7 @@ class Delivery:
             records.history.add_log_entry(
                 now, receipt.release, "drift", drift=[reason.as_json() for reason in outcome.drift]
             )
-        if previous and self.payloads.has_only_crls(change.payload):  # its other files stay on the host and the receipt
+        if previous and self.payloads.is_pinned_without_files(change.payload):  # its other files stay, here and there
             files = {file["path"]: file for file in (*previous.files, *receipt.files)}
             receipt = replace(receipt, release=previous.release, files=tuple(files[path] for path in sorted(files)))
         if receipt != previous:
@@ -349,7 +352,7 @@ class Delivery:
 
     def change(self, payload: Payload, receipt: Receipt | None, now: datetime) -> HostChange:
         """Return the change that brings the host to `payload`."""
-        is_pinned, is_part = self.payloads.pin is not None, self.payloads.has_only_crls(payload)
+        is_pinned, is_part = self.payloads.pin is not None, self.payloads.is_pinned_without_files(payload)
         if receipt and is_part:
             paths = {file.path for file in payload.release.files}
             receipt = replace(receipt, files=tuple(file for file in receipt.files if file["path"] in paths))
@@ -361,7 +364,7 @@ class Delivery:
         return self.destination()
 
     def state(self, now: datetime) -> str:
-        """Return what the operator needs to know about a remote host: pinned, failing, not verified, waiting; or ""."""
+        """Return what the operator needs to know about a host: pinned, failing, not verified, waiting; or ""."""
         receipt, contact, pin, parts = self.records.receipt, self.records.contact, self.payloads.pin, list[str]()
         if pin and pin.release:
             parts.append(f"pinned to {pin.release[:12]} since {pin.since:%Y-%m-%d}")
@@ -377,7 +380,7 @@ class Delivery:
         if services_passing_on:
             parts.append(f"the probe is passed on: {', '.join(services_passing_on)}")
         if self.root_acceptance.waits_for_root:
-            parts.append(f"waits for {TASK}")
+            parts.append(f"waits for {ACCEPT_ROOT}")
         if not self.may_change(now) and self._differences_from_receipt()[0]:
             parts.append(f"waits for its window {self.window}")
         return "; ".join(parts)

@@ -23,8 +23,8 @@ class HostPayloads:
 
     @property
     def pin(self) -> PinnedRelease | None:
-        """The release at which a remote host stays. A folder is never pinned, whatever is recorded of its host."""
-        return self.recorded_pin() if self.records.is_remote else None
+        """The release at which a host stays that is contacted. A folder is never pinned, whatever is recorded of its host."""
+        return self.recorded_pin() if self.records.is_contacted else None
 
     def desired(self) -> Payload | None:
         """Return what must be on the host: its release, or the pinned one, with the newest CRLs.
@@ -47,8 +47,8 @@ class HostPayloads:
         receipt = self.records.receipt
         if receipt is None:
             return None
-        return self.records.history.payload(receipt.release) if self.records.is_remote else self.desired()
+        return self.records.history.payload(receipt.release) if self.records.is_contacted else self.desired()
 
-    def has_only_crls(self, payload: Payload) -> bool:
-        """Return whether only the CRLs of a pinned host are known: its other files stay as they are."""
+    def is_pinned_without_files(self, payload: Payload) -> bool:
+        """Return whether the host is pinned, and `payload` has only CRLs, because the files of that release are lost."""
         return self.pin is not None and all(file.crl for file in payload.release.files)

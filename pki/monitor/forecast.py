@@ -249,5 +249,5 @@ def _undeclared_certificates(
                 last_expiries[certificate.artifact] = max(last_expiries.get(certificate.artifact, 0), expiry)
         return last_expiries
 
-    by_artifact = ledger_view.cached("undeclared", key, read)
+    by_artifact = ledger_view.cached("undeclared", key, read, as_of=revocations.now)
     return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in by_artifact.items()]

@@ -184,7 +184,7 @@ def _is_ready(desired: DesiredState, delivery: Delivery) -> bool:
 
 def sources(desired: DesiredState, delivery: Delivery) -> tuple[str, ...]:
     """Return the files that the verification of a host needs: the roots and the test identities."""
-    if not delivery.records.is_verified:
+    if not delivery.records.has_verified_services:
         return ()
     store = desired.project.store
     files = [str(store.bundle(desired.leaves[name])) for name in (PROBE, CANARY) if name in desired.leaves]

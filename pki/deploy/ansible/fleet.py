@@ -208,7 +208,7 @@ def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcom
         raise PkiError("was only checked, nothing was delivered", "run the playbook without --check")
     outcome = change.outcome(host_payload.contents, changed_states, verifications)
     outcome = replace(outcome, writable=writable_folders(answers))
-    return outcome.listing_also(surplus_files(transport.host, answers)) if change.needs_surplus_list else outcome
+    return outcome.with_surplus(surplus_files(transport.host, answers)) if change.needs_surplus_list else outcome
 
 
 def _fault(transport: Transport, endpoints: Iterable[Endpoint], result: Mapping[str, Any]) -> PkiError | None:

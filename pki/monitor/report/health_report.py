@@ -72,10 +72,13 @@ def run_checks(
     *,
     thorough: bool = True,
 ) -> list[Finding]:
-    """Run every check and return the findings, worst first; change nothing.
+    """Run every check that applies to the project and return the findings, worst first; change nothing.
 
-    `run` is the report of the last run (`LastRun.load`), `notes` the required actions if the caller has them already,
-    `probes` and `broken` the results of `probe_all`. `thorough` also decrypts keys and verifies the whole ledger.
+    - `run` is the report of the last run (`LastRun.load`).
+    - `notes` are the required actions, if the caller has them already.
+    - `probes` and `broken` are the results of `probe_all`.
+    - `thorough` also decrypts keys, verifies the whole ledger, and reports when the last run was. A run that is just
+      ending leaves that out.
     """
     findings = list(broken)
     if notes is None:
@@ -89,6 +92,7 @@ def run_checks(
     )
     for topic, check in _checks(project).items():
         findings += _run_check(topic, check, context)
+    # these two come last: they report only what no finding so far has reported
     findings += _run_check("notes", lambda context: _notes(context, findings), context)
     findings += _run_check("run", lambda context: _rest_of_run(context, findings), context)
     return sorted((_dated(finding, context.history) for finding in findings), key=lambda finding: -finding.level)
@@ -161,8 +165,8 @@ def _notes(context: CheckContext, findings: Sequence[Finding]) -> Iterator[Findi
     """
     reported_actions = {(finding.subject, finding.message) for finding in findings}
     for note in context.notes:
-        is_reported = note.subject == "ceremony" or (note.subject, note.text) in reported_actions
-        if not is_reported:  # check_ceremonies reports ceremonies, with their deadlines
+        is_ceremony = note.subject == "ceremony"  # check_ceremonies reports it, with its deadline
+        if not is_ceremony and (note.subject, note.text) not in reported_actions:
             yield Finding(note.subject, Level.NOTICE, note.text, note.remedy)
 
 
@@ -184,9 +188,10 @@ def _rest_of_run(context: CheckContext, findings: Sequence[Finding]) -> Iterator
         yield Finding("doit", Level.NOTICE, text, "./run doit")
     elif run.at is None:
         yield Finding("doit", Level.NOTICE, "has not run yet", "./run doit")
-    elif abs(context.now - run.at) > OVERDUE:
+    elif abs(context.now - run.at) > OVERDUE:  # a run in the future does not show that runs happen now
         text = f"last ran on {run.at:%Y-%m-%d}: is its cron job or timer still there?"
-        yield Finding("doit", Level.WARNING, text, "./run doit, and check crontab -l", since=run.at)
+        remedy = "./run doit; then look for its line or timer: crontab -l; systemctl list-timers"
+        yield Finding("doit", Level.WARNING, text, remedy, since=run.at)
     else:
         yield _run_on_time(run.at, run)
 

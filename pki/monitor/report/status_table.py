@@ -166,10 +166,10 @@ class StatusTable:
                 *unverified_upstreams.phrases(self.project.inventory, name),
             ]
         )
-        if delivery_state := delivery.state(self.project.now) if delivery.records.is_verified else "":
+        if delivery_state := delivery.state(self.project.now) if delivery.records.has_verified_services else "":
             text = f"{delivery_state}; {text}"
         left = self._left(timestamps.moment(last_receipt.first_expiry)) if last_receipt.first_expiry else ""
-        is_failing = delivery.records.is_verified and delivery.records.contact.failing_since
+        is_failing = delivery.records.has_verified_services and delivery.records.contact.failing_since
         state = "failing" if is_failing else "due" if reasons else "ok"
         has_fault = any(reason.code is Why.STATED for reason in reasons)
         return TableRow(deploy.id, state, left, text, "doit", has_fault)
