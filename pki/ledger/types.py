@@ -236,7 +236,7 @@ class Recorder(Protocol):
         *,
         reason: str,
         at: datetime,
-        withhold: Mapping[str, str] = MappingProxyType({}),
+        stop_replacement: Mapping[str, str] = MappingProxyType({}),
     ) -> None: ...
 
     def record_crl(
