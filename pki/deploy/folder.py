@@ -21,6 +21,7 @@ from pki.common.timestamps import instant
 from pki.deploy.payload import Payload
 from pki.deploy.protocol import link_target_text
 from pki.deploy.receipt import Receipt, file_record
+from pki.deploy.record_shape import is_file_record
 
 
 class FolderTransport:
@@ -78,8 +79,10 @@ class FolderTransport:
 
     def _paths_in_list(self) -> list[str] | None:
         """Return the paths in the list beside the folder, None if there is none or it is damaged."""
-        record = sealed_records.decode_sealed(filesystem.read_if_possible(self._list))
-        return None if record is None else list(record["files"])
+        record = sealed_records.decode_sealed(filesystem.read_if_possible(self._list)) or {}
+        paths = record.get("files")
+        is_list = isinstance(paths, list) and all(is_file_record(path, "0644") for path in paths)
+        return paths if is_list else None
 
     def deliver(self, payload: Payload, previous: Receipt | None, now: datetime) -> Receipt:
         """Make the folder hold the release, and remove other files that were delivered before."""

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 
 from pki.common import filesystem, sealed_records
 from pki.common.timestamps import moment
+from pki.deploy.record_shape import is_file_record
 from pki.deploy.release import File
 from pki.deploy.verification import Verification
 
@@ -66,7 +67,8 @@ def load(path: Path) -> Receipt | None:
         moment(receipt.delivered_at)
     except ValueError:
         return None
-    return receipt if all(file.keys() >= FILE_KEYS for file in receipt.files) else None
+    is_known = all(file.keys() >= FILE_KEYS and is_file_record(file["path"], file["mode"]) for file in receipt.files)
+    return receipt if is_known else None
 
 
 def save(path: Path, receipt: Receipt) -> None:

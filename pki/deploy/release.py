@@ -26,9 +26,8 @@ from pki.config.identifiers import ArtifactId
 from pki.deploy.artifact_content import PKCS12_KINDS, Sources, certificates_in, contents, digest_of_files
 from pki.deploy.header_values import is_any_order, octal_mode
 from pki.deploy.managed_files import TEMPLATE, ManagedFile, Selection, render_header
+from pki.deploy.record_shape import MANIFEST_FORMAT, decode_manifest
 
-FORMAT = 1
-UNSEALED_KEYS = ("format", "host", "release", "files", "inputs", "uses")  # of version 0.1.0
 TEMPLATES_NAMED = 2  # in one reason, of those that were added, changed or removed together
 PRIVATE = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 OWNER = re.compile(r"{0}:{0}".format(r"[A-Za-z_][A-Za-z0-9_.-]*"))  # Debian-exim, first.last
@@ -124,19 +123,20 @@ class Release:
             {name: value for name in FILE_FIELDS if (value := getattr(file, name)) or name not in RARE_FIELDS}
             for file in self.files
         ]
-        head = {"format": FORMAT, "host": self.host, "release": self.digest}
+        head = {"format": MANIFEST_FORMAT, "host": self.host, "release": self.digest}
         return sealed_records.encode_sealed({**head, "files": files, "inputs": self.inputs, "uses": self.uses})
 
 
 def load(folder: Path) -> Release | None:
     """Return the release in a folder, None if there is none or its manifest is damaged."""
-    try:
-        data = sealed_records.decode_record(filesystem.read(folder / "manifest.json"), UNSEALED_KEYS) or {}
-        if data.get("format") != FORMAT:
-            return None
-        return Release(data["host"], tuple(File(**file) for file in data["files"]), data["inputs"], data["uses"])
-    except (ValueError, TypeError, KeyError, AttributeError):
+    record = decode_manifest(filesystem.read(folder / "manifest.json"))
+    if record is None:
         return None
+    try:
+        files = tuple(File(**file) for file in record["files"])
+    except TypeError:  # a file has other fields
+        return None
+    return Release(record["host"], files, record["inputs"], record["uses"])
 
 
 def stale_reasons(release_spec: ReleaseSpec, folder: str, cache: Cache) -> list[Reason]:

@@ -207,8 +207,16 @@ class Database:
         with engine.begin() as db:
             if not sql.inspect(db).has_table(head.name):
                 return False
-            schema = db.execute(sql.select(head.c.schema)).scalar()
+            schema = self._schema(db)
         return schema is not None and schema < SCHEMA
+
+    def _schema(self, db: Connection) -> int | None:
+        """Return the schema of the tables, None without a head. Raises LedgerError for what is no number."""
+        schema = db.execute(sql.select(head.c.schema)).scalar()
+        if not isinstance(schema, int | None):
+            text = f"{self.place}: contains a value that was never recorded: its schema is {schema!r}"
+            raise LedgerFault(UNREADABLE, text, RESTORE_FILE if self.is_sqlite else RESTORE_DATABASE).error
+        return schema
 
     def _arguments(self) -> dict[str, Any]:
         """Return arguments of the driver besides the URL: PGPASSWORD was removed from the environment, so libpq needs it."""
@@ -272,7 +280,7 @@ class Database:
         """Create or upgrade the tables, and check that the ledger belongs to this project."""
         with engine.begin() as db:
             tables = set(sql.inspect(db).get_table_names())
-            schema = db.execute(sql.select(head.c.schema)).scalar() if head.name in tables else None
+            schema = self._schema(db) if head.name in tables else None
             seq = db.execute(sql.select(head.c.seq)).scalar() if head.name in tables else None
         if schema is None and not self._is_new_allowed:
             remedy = RESTORE_FILE_OR_ACCEPT_LOSS if self.is_sqlite else RESTORE_DATABASE

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
-from pki.common.cache import Cache
+from pki.common.cache import Cache, digest_of
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
 from pki.config.identifiers import GenerationName
@@ -27,6 +28,8 @@ def notes(store: Store, authorities: Authorities, cache: Cache) -> Iterator[Noti
     if faults := _ceremony_faults(store, cache):
         more = f", and {len(faults) - 1} more: ./run invoke ceremony.verify" if len(faults) > 1 else ""
         yield Notice("ceremonies", f"{faults[0]}{more}", PUT_BACK)
+    if fault := _open_request_fault(store, cache):
+        yield Notice("ceremonies", *fault)
 
 
 def _ceremony_faults(store: Store, cache: Cache) -> list[str]:
@@ -34,8 +37,7 @@ def _ceremony_faults(store: Store, cache: Cache) -> list[str]:
     ca = store.ca
     if not os.path.lexists(ca / "transcript.jsonl"):
         return []
-    paths = [path for folder in store.ceremonies() for path in sorted(folder.iterdir()) if path.is_file()]
-    names = [str(path) for path in (ca / "transcript.jsonl", *paths)]
+    names = [str(path) for path in (ca / "transcript.jsonl", *_ceremony_files(store))]
 
     def verify() -> list[str]:
         try:
@@ -46,4 +48,27 @@ def _ceremony_faults(store: Store, cache: Cache) -> list[str]:
             problems = [error.message]
         return [str(problem).replace(f"{store.home}/", "") for problem in problems]
 
-    return cache.cached("ceremonies", "", names, verify)
+    return cache.cached("ceremonies", digest_of(names), names, verify)
+
+
+def _open_request_fault(store: Store, cache: Cache) -> list[str]:
+    """Return fault and remedy if the request that waits for its ceremony is damaged, else nothing; cached like the others."""
+    names = [str(path) for path in _ceremony_files(store)]
+    if not names:
+        return []
+
+    def read() -> list[str]:
+        from pki.ceremony.online import ceremony_archive  # noqa: PLC0415 - needed only after a file changed
+
+        try:
+            ceremony_archive.open_requests(store)
+        except PkiError as error:
+            return [error.message, error.hint]
+        return []
+
+    return cache.cached("open request", digest_of(names), names, read)
+
+
+def _ceremony_files(store: Store) -> list[Path]:
+    """Return the files of all ceremonies."""
+    return [path for folder in store.ceremonies() for path in sorted(folder.iterdir()) if path.is_file()]

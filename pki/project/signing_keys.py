@@ -73,12 +73,13 @@ class SigningKeys:
     def faults(self) -> dict[str, PkiError]:
         """Return what is wrong with keys that sign or wait for a ceremony, by generation.
 
-        Only what shows without a passphrase, and what this run found when it decrypted keys.
+        An older generation still signs its CRL. Only what shows without a passphrase, and what this run found when it decrypted keys.
         """
         signing = [
-            generation.name
+            name
             for authority in ("server", "client", "peer")
-            if (generation := self.authorities.issuing(authority))
+            for name in self.authorities.live(authority)
+            if self.authorities.generation(name)
         ]
         names = [*signing, *self.keys.store.prepared()]
         faults: dict[str, PkiError] = {name: fault for name in names if (fault := self.keys.fault(name))}

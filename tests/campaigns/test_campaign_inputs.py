@@ -13,6 +13,7 @@ from tests.campaigns.campaign import CampaignError, drawn
 from tests.campaigns.inputs import CAMPAIGN, der, mutations, values, verdicts
 from tests.campaigns.inputs.readers import READERS, STRICT
 from tests.campaigns.inputs.targets import TARGETS
+from tests.campaigns.inputs.trial import Trial
 from tests.campaigns.inputs.typed import Said
 from tests.support.projects import START, Home
 
@@ -104,6 +105,13 @@ def test_a_secret_and_a_refusal_without_a_name_are_failures() -> None:
     verdicts.names_it(said("pki.yaml:5: is wrong", 3), ["pki.yaml"])
     with pytest.raises(CampaignError, match="unclear"):
         verdicts.names_it(said("is wrong", 3), ["pki.yaml"])
+
+
+def test_notices_of_health_are_no_refusal(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, Counter())
+    assert not trial.refuses(said(line="invoke health", status=2))
+    assert trial.refuses(said(line="invoke health", status=3))
+    assert trial.refuses(said(line="invoke plan", status=2))
 
 
 def test_what_a_command_may_not_leave_is_a_failure() -> None:

@@ -12,7 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.campaigns import person
+from pki.common.child_processes import STOPPED
+from pki.monitor.check_result import STATUS
+from tests.campaigns import person, together
 from tests.campaigns.deployed import Chain, Deployed, identity_in
 from tests.campaigns.killed import killed_at
 from tests.support import judges
@@ -137,3 +139,8 @@ def test_a_run_is_killed_before_the_same_change_each_time(tmp_path: Path) -> Non
     assert killed_at(3, work)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
     assert not killed_at(6, work)
+
+
+def test_each_finding_of_health_is_expected_beside_other_commands() -> None:
+    assert set(STATUS.values()) <= set(together.STARTS["looks"].statuses)
+    assert STOPPED not in together.STARTS["looks"].statuses

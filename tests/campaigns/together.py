@@ -134,7 +134,7 @@ STARTS = {
     "backup": Start(_backup),
     "restore": Start(_restore, (0, *REFUSED)),
     "import": Start(_import),
-    "looks": Start(_looks, (0, 1, 2)),
+    "looks": Start(_looks, (0, 1, 2, 3, 4)),  # 61 days after the last run, `health` warns until one has ended
 }
 
 

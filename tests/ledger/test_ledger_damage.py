@@ -83,6 +83,9 @@ def test_one_changed_bit_ends_no_reader_with_another_error(ledger: Path) -> None
         "UPDATE decisions SET at = x'00'",
         "UPDATE head SET hash = x'00'",
         "UPDATE head SET seq = 'x'",
+        "UPDATE head SET schema = 'x'",
+        "UPDATE head SET schema = x'00'",
+        "UPDATE head SET schema = 2.5",
     ],
 )
 def test_what_was_never_recorded_is_told_by_every_reader(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -30,16 +32,32 @@ class OpenRequest:
 
 
 def open_requests(store: Store) -> list[OpenRequest]:
-    """Return the requests without a response that follow the last ceremony, the oldest first."""
-    requests, last_response = [], last_response_digest(store)
-    for folder in store.ceremonies():
-        data = filesystem.read(folder / "request.yaml")
-        if data is None or (folder / "response.yaml").exists():
-            continue
-        request = request_response.load(data, store.shown(folder / "request.yaml"), Request)
+    """Return the requests without a response that follow the last ceremony, the oldest first.
+
+    Raises PkiError if the newest one is damaged. A damaged request that a newer one replaced is left out.
+    """
+    last_response, requests = last_response_digest(store), list[OpenRequest]()
+    paths = _unanswered_requests(store)
+    for path in paths:
+        data = filesystem.read(path) or b""
+        try:
+            request = request_response.load(data, store.shown(path), Request)
+        except PkiError as error:
+            if path != paths[-1]:
+                continue
+            remedy = f"{PUT_BACK}; or discard it, and request again what you asked for: rm {shlex.quote(str(path))}"
+            raise PkiError(error.message, remedy) from None
         if request.previous == last_response:
-            requests.append(OpenRequest(folder / "request.yaml", request, request_response.digest(data)))
+            requests.append(OpenRequest(path, request, request_response.digest(data)))
     return requests
+
+
+def _unanswered_requests(store: Store) -> list[Path]:
+    """Return the requests after the last accepted response, the oldest first: those before it cannot be answered."""
+    folders = store.ceremonies()
+    answered = [number for number, folder in enumerate(folders, 1) if (folder / "response.yaml").exists()]
+    paths = [folder / "request.yaml" for folder in folders[max(answered, default=0) :]]
+    return [path for path in paths if os.path.lexists(path)]
 
 
 def new_crls_remedy(store: Store, root: str) -> Remedy:

@@ -114,17 +114,18 @@ def check_keys(context: CheckContext) -> Iterator[Finding]:
             ArtifactId("key", name), Level.CRITICAL, text, error.hint or f"./run invoke ca.change-passphrase {name}"
         )
     if decrypted_keys and context.thorough:
-        yield Finding("keys", Level.OK, f"{' and '.join(decrypted_keys)} can be decrypted")
+        joined = " and ".join(filter(None, [", ".join(decrypted_keys[:-1]), decrypted_keys[-1]]))
+        yield Finding("keys", Level.OK, f"{joined} can be decrypted")
 
 
 def decrypt_keys(project: Project, *, thorough: bool) -> list[str]:
-    """Decrypt the keys of the intermediates that sign, and return the names of those that can be decrypted.
+    """Decrypt the keys of the intermediates that sign certificates or CRLs; return the names of those that it decrypted.
 
     Without `thorough`, only the keys whose files changed since they were last decrypted.
     """
     decrypted_keys = list[str]()
-    for authority in needs.ISSUING:
-        generation = project.authorities.issuing(authority)
+    names = [name for authority in needs.ISSUING for name in project.authorities.live(authority)]
+    for generation in map(project.authorities.generation, names):
         if generation is None or project.passphrases.is_interactive(generation.name):  # a check asks no questions
             continue
         if thorough or _has_changed(project.store, project.passphrases, project.cache, generation):

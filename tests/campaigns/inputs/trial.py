@@ -57,6 +57,9 @@ def revoked_in(project: str) -> frozenset[int]:
     return frozenset(entry.serial_number for crl in crls for entry in crl)
 
 
+NOTICES = 2  # the exit status of `health` without a warning
+
+
 @cache
 def undamaged(project: str, line: tuple[str, ...], days: float) -> int:
     """The exit status of a command over a project as it was built."""
@@ -158,7 +161,7 @@ class Trial:
         verdicts.ended_well(said)
         verdicts.kept_secrets(said, self._secrets())
         verdicts.wrote_nothing_half(said, before, verdicts.tree(self.place))
-        if said.status and self.changed and self._refuses(said) and not undamaged(self.project, line, self.days):
+        if said.status and self.changed and self.refuses(said) and not undamaged(self.project, line, self.days):
             self.figures["refusals"] += 1
             verdicts.names_it(said, [*self._names(), *(Path(word).name for word in line[2:] if word[:1] not in "-{")])
         self.has_new_state |= line[0] == "invoke" and line[1] not in verdicts.LOOKING
@@ -196,8 +199,10 @@ class Trial:
         projects.mounted(self.project, self.place)
         return way([words_of.get(word, word) for word in line], self.home.path, self.days)
 
-    def _refuses(self, said: Said) -> bool:
+    def refuses(self, said: Said) -> bool:
         """Whether the exit status means more than that something is due, which an earlier command may have made so."""
+        if said.words[:2] == ("invoke", "health") and said.status == NOTICES:
+            return False  # what was changed is valid, and has another meaning
         return not self.has_new_state or said.words[0] == "doit" or said.status in {1, 3}
 
     def _insist(self, said: Said) -> None:
