@@ -555,3 +555,19 @@ def test_looks_at_a_broken_home_raise_nothing(broken: Home) -> None:
     ]
     assert list(status_table.StatusTable(project).rows(plan))
     assert health_report.run_checks(project, plan, LastRun(), (), (), (), thorough=True)
+
+
+# -- the folder itself ------------------------------------------------------------------------------------------------
+
+
+def test_a_project_that_never_had_templates_can_run_again_and_a_lost_folder_is_still_noticed(fresh: Home) -> None:
+    shutil.rmtree(fresh.path / "templates")
+    report = fresh.doit()
+    assert report.failed == {}
+    assert "release:media" in report.made
+    assert (fresh.path / "templates").is_dir()
+    again = fresh.doit()
+    assert (again.failed, again.made) == ({}, {})
+    (fresh.path / "templates").rmdir()
+    assert fresh.doit().failed["release:media"].startswith("templates/ is missing")
+    assert not (fresh.path / "templates").exists()
