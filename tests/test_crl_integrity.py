@@ -450,7 +450,7 @@ def test_damaged_edited_or_foreign_crl_is_noticed_and_made_anew(after_revocation
     name, spoil = DAMAGE[damage]
     path = home.path / "build/crl" / name
     path.write_bytes(spoil(home, path.read_bytes()))
-    artifact = "bundle:client" if name == "bundle-client.pem" else f"crl:{path.stem}"
+    artifact = "bundle:client-crls" if name == "bundle-client.pem" else f"crl:{path.stem}"
     assert artifact in home.doit().made
     for generation in GENERATIONS:
         judges.assert_is_crl(crl_of(home, generation), issuer_of(home, generation), START)

@@ -566,7 +566,7 @@ def test_a_broken_template_of_all_hosts_still_lets_certificates_and_crls_be_made
     home.write("templates/all.conf", "# deploy-target: /etc/all\n# deploy-hosts: all\n{{ nothing }}\n")
     report = home.doit(days=61)
     assert set(report.failed) == {"release:monitoring", "release:forge", "release:media"}
-    assert {"cert:media", "crl:client-1", "bundle:client"} <= report.made.keys()
+    assert {"cert:media", "crl:client-1", "bundle:client-crls"} <= report.made.keys()
 
 
 def test_a_release_that_fails_leaves_the_one_before_as_it_was(home: Home) -> None:
@@ -838,7 +838,7 @@ def test_a_project_that_moves_says_so_on_its_page(home: Home) -> None:
 
 def test_a_page_that_was_edited_is_written_again(home: Home) -> None:
     home.edit("Compare before you install", "Just install", "build/trust/index.html")
-    assert home.doit().made == {"page:trust": "build/trust/index.html did not match its sources"}
+    assert home.doit().made == {"page:trust": "build/trust/index.html was not up to date with its sources"}
 
 
 def test_a_plan_over_a_damaged_revocation_list_ends_in_a_sentence(home: Home) -> None:

@@ -32,7 +32,7 @@ from tests.support.projects import PROJECT, START, Home
 SERVERS = {"cert:monitoring-mtls", "cert:forge-mtls", "cert:media"}
 AV = {"release:media", "deploy:media"}
 MTLS_HOSTS = {"release:monitoring", "deploy:monitoring", "release:forge", "deploy:forge"}
-CRLS = {"crl:server-1", "crl:client-1", "bundle:client"}
+CRLS = {"crl:server-1", "crl:client-1", "bundle:client-crls"}
 WIKI = '      wiki:       {upstream: "http://127.0.0.1:9999", access: mtls}\n'
 FILES = ("tls", "key", "cert", "chain", "fullchain")
 
@@ -521,7 +521,7 @@ def test_a_damaged_crl_is_made_again_with_a_higher_number(home: Home, form: str)
     (home.path / f"build/crl/client-1.{form}").write_bytes(b"damaged")
     report = home.doit()
     assert report.status == 0
-    assert set(report.made) == {"crl:client-1", "bundle:client"} | MTLS_HOSTS
+    assert set(report.made) == {"crl:client-1", "bundle:client-crls"} | MTLS_HOSTS
     assert home.project().ledger.last_crl("client-1") > last  # type: ignore[operator]
     assert home.doit().made == {}
 
@@ -530,7 +530,7 @@ def test_a_damaged_bundle_is_written_again_and_goes_no_further_when_its_content_
     home: Home,
 ) -> None:
     (home.path / "build/trust/roots.pem").write_bytes(b"damaged")
-    assert home.doit().made == {"bundle:trust": "build/trust/roots.pem did not match its sources"}
+    assert home.doit().made == {"bundle:trust": "build/trust/roots.pem was not up to date with its sources"}
 
 
 # -- what changes in pki.yaml -----------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
             for move in _moves(project.revocations, leaves, changed_leaves)
         ]
 
-    rows = project.ledger_view.cached("moves", key, rows_of_moves)
+    rows = project.ledger_view.cached("moves", key, rows_of_moves, as_of=project.now)
     return [
         Move(leaf, name, previous_leaf, datetime.fromtimestamp(not_after, UTC))
         for leaf, name, previous_leaf, not_after in rows

@@ -2,6 +2,10 @@
 
 The program records a certificate in the ledger before it writes any file, and it writes the PEM bundle before the files
 that are split from the bundle. A run that is killed at any point therefore leaves nothing that misleads the next run.
+
+Three words: a *difference* is where a certificate is not what pki.yaml declares (a revoked one never is), *damage* is
+where a file is not what the program wrote, and a *reason* is why something is done: a difference, damage or a date. Each
+of them is a value of the type `Reason`.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 
 from pki.authority.ca_state import check_valid_yet
 from pki.authority.leaf_bundle import Bundle, is_pair, parse_bundle
-from pki.authority.leaf_files import bundle_damage, file_faults, file_names, stopped_reasons, wrong_mode
+from pki.authority.leaf_files import bundle_damage, file_names, split_file_damage, stopped_reasons, wrong_mode
 from pki.authority.renewal import CertificateSummary, gains_time, renewal_reasons
 from pki.common import filesystem
 from pki.common.cache import digest_of
@@ -45,20 +49,21 @@ WEAK_KEY_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """The result of `LeafCertificates.examine`: the summary of the certificate, or why its content is not as declared."""
+    """The result of `LeafCertificates.examine`: the summary of the certificate, or its differences from pki.yaml."""
 
     summary: CertificateSummary | None
-    faults: list[Reason]
+    differences: list[Reason]
 
 
 @dataclass(frozen=True, slots=True)
 class LeafCertificates:
     """The leaf certificates of a project: why each is out of date, and how it is issued.
 
-    The order of the checks is: the content of the PEM bundle (`examine`), revocation, the dates (`renewal_reasons`), and
-    last the files that are split from the bundle (`file_faults`). A result of `examine` without faults is cached. Until a
-    file or a declaration changes, only revocation and dates are then checked. A revoked leaf whose replacement is stopped
-    is only checked for damage (`_stopped_faults`).
+    The order of the checks is: the content of the PEM bundle and its revocation (`examine`), the dates
+    (`renewal_reasons`), and last the files that are split from the bundle (`split_file_damage`). A result of `examine`
+    without differences is cached. Until a file or a declaration changes, only revocation and dates are then checked.
+
+    Where `revoke --no-replace` stopped the replacement of a leaf, its files are only checked for damage.
     """
 
     project: Project
@@ -66,9 +71,9 @@ class LeafCertificates:
     # -- whether a leaf is out of date --
 
     def stale_reasons(self, leaf: Leaf) -> list[Reason]:
-        """Return why a leaf must be issued again, or its files split again from its PEM bundle."""
+        """Return why a leaf must be issued again, or why the files must be split again from its PEM bundle."""
         if leaf.artifact in self.project.revocations.replacement_stopped:
-            return self._stopped_faults(leaf)
+            return self._damage_while_stopped(leaf)
         issuer = self._issuer(leaf)
         cached_summary = self._cached(leaf, issuer)
         if cached_summary is not None:
@@ -77,30 +82,30 @@ class LeafCertificates:
         examination = self.examine(leaf)
         summary = examination.summary
         if summary is None:
-            return examination.faults
-        damaged_files = file_faults(self.project.store, leaf)
-        if not damaged_files:
+            return examination.differences
+        damage = split_file_damage(self.project.store, leaf)
+        if not damage:
             dates = int(summary.not_before.timestamp()), int(summary.not_after.timestamp())
             cached_summary_data = [*dates, f"{summary.serial:x}"]  # `_cached` reads it
             files = file_names(self.project.store, leaf)
             self.project.cache.remember(leaf.artifact, self._cache_key(leaf, issuer), files, cached_summary_data)
-        return self._renewal_reasons(leaf, summary, issuer) or damaged_files
+        return self._renewal_reasons(leaf, summary, issuer) or damage
 
     def issue_reasons(self, leaf: Leaf) -> list[Reason]:
-        """Return why a leaf must be issued again; the files that are split from its PEM bundle do not count."""
+        """Return why a leaf needs a new certificate. The split files are not checked: they need no new certificate."""
         examination = self.examine(leaf)
         if examination.summary is None:
-            return examination.faults
+            return examination.differences
         return self._renewal_reasons(leaf, examination.summary, self._issuer(leaf))
 
-    def delivery_faults(self, leaf: Leaf) -> list[Reason]:
-        """Return why the files of a leaf cannot be delivered; empty when they are intact.
+    def undeliverable_reasons(self, leaf: Leaf) -> list[Reason]:
+        """Return why the files of a leaf cannot be delivered; empty when they are intact. The dates are not checked.
 
         The files are read again: the cache is not used.
         """
         if leaf.artifact in self.project.revocations.replacement_stopped:
-            return self._stopped_faults(leaf)
-        return self.examine(leaf).faults or file_faults(self.project.store, leaf)
+            return self._damage_while_stopped(leaf)
+        return self.examine(leaf).differences or split_file_damage(self.project.store, leaf)
 
     def usable_certificate(self, leaf: Leaf) -> CertificateSummary | None:
         """Return the summary of a leaf's certificate, whatever its dates are.
@@ -142,21 +147,23 @@ class LeafCertificates:
         bundle = parse_bundle(data, self.project.run.verified)
         if bundle is None:
             return Examination(None, [Why.DAMAGED(file=path.name)])
-        faults = [*_key_faults(self.project.store, leaf, bundle)]
+        differences = [*_key_differences(self.project.store, leaf, bundle)]
         if leaf.request is None and filesystem.mode_of(path) != filesystem.SECRET:
-            faults.append(wrong_mode(path.name, filesystem.mode_of(path)))
+            differences.append(wrong_mode(path.name, filesystem.mode_of(path)))
         names, _ = bundle.extensions.get(x509.SubjectAlternativeName, (None, False))
         if names != profiles.subject_alternative_name(leaf):
-            faults += _name_differences(names, leaf)
-        faults += _changed_common_name(leaf, bundle.certificate)
+            differences += _name_differences(names, leaf)
+        differences += _common_name_difference(leaf, bundle.certificate)
         if issuer := self._issuer(leaf):
             # a difference in names or key is also one in the extensions: it is reported once
-            check_extensions = not faults
-            faults += _profile_faults(self.project.inventory, leaf, bundle, issuer, check_extensions=check_extensions)
+            check_extensions = not differences
+            differences += _profile_differences(
+                self.project.inventory, leaf, bundle, issuer, check_extensions=check_extensions
+            )
         cert = bundle.certificate
-        faults += self._revocation_reasons(leaf, cert.serial_number, certificate_unchanged=False)
+        differences += self._revocation_reasons(leaf, cert.serial_number, certificate_unchanged=False)
         summary = CertificateSummary(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
-        return Examination(None if faults else summary, faults)
+        return Examination(None if differences else summary, differences)
 
     def _issuer(self, leaf: Leaf) -> Generation | None:
         return self.project.authorities.issuing(leaf.authority)
@@ -186,8 +193,8 @@ class LeafCertificates:
         """Return why the PEM bundle of a leaf whose replacement is stopped is missing or damaged."""
         return bundle_damage(self.project.store, self.project.authorities, self.project.revocations, leaf)
 
-    def _stopped_faults(self, leaf: Leaf) -> list[Reason]:
-        return self._bundle_damage(leaf) or file_faults(self.project.store, leaf)
+    def _damage_while_stopped(self, leaf: Leaf) -> list[Reason]:
+        return self._bundle_damage(leaf) or split_file_damage(self.project.store, leaf)
 
     # -- what is cached of a leaf --
 
@@ -269,7 +276,7 @@ class LeafCertificates:
         files = {self.project.store.bundle(leaf): (bundle, mode), **_files_from(self.project.store, leaf, bundle)}
         # If this process is killed between two renames, the next run renames what still differs, and nothing else.
         with filesystem.StagedFiles(filesystem.changed_files(files)) as staged:
-            staged.flush_meanwhile()  # while the ledger is written, which also waits for the disk
+            staged.flush_meanwhile()  # the files go to disk while the ledger, which waits for the disk too, is written
             self.project.ledger.record_certificate(
                 cert,
                 issuer=issuer.name,
@@ -286,7 +293,7 @@ class LeafCertificates:
     def _leaf_key(self, leaf: Leaf) -> keys.LeafKey:
         """Return a new key, or with `rekey: keep` the present key, if it is intact, of the declared kind and not revoked."""
         if not leaf.rekey:
-            is_revoked = any(reason.code is Why.REVOKED for reason in self.examine(leaf).faults)
+            is_revoked = any(reason.code is Why.REVOKED for reason in self.examine(leaf).differences)
             key_pem = canonical.split_bundle(filesystem.read(self.project.store.bundle(leaf)) or b"").get("key.pem")
             if key_pem and not is_revoked:
                 with suppress(PkiError):  # raised where the present key is damaged: a new key replaces it
@@ -304,7 +311,7 @@ class LeafCertificates:
         self.project.revocations.read_again()
 
 
-def _key_faults(store: Store, leaf: Leaf, bundle: Bundle) -> Iterator[Reason]:
+def _key_differences(store: Store, leaf: Leaf, bundle: Bundle) -> Iterator[Reason]:
     if leaf.request is not None:
         yield from _request_difference(store, leaf, public_der(bundle.public))
         return
@@ -314,10 +321,10 @@ def _key_faults(store: Store, leaf: Leaf, bundle: Bundle) -> Iterator[Reason]:
         yield Why.OTHER_KIND(kind=key_kind(bundle.public), expected=leaf.key)
 
 
-def _profile_faults(
+def _profile_differences(
     inventory: Inventory, leaf: Leaf, bundle: Bundle, issuer: Generation, *, check_extensions: bool
 ) -> Iterator[Reason]:
-    """Yield the first fault of issuer and subject. If there is none, and with `check_extensions`, check the extensions."""
+    """Yield the first difference in issuer and subject; if there is none, and with `check_extensions`, in extensions."""
     cert = bundle.certificate
     expected_subject = subject_name(inventory.organisation, leaf.common_name)
     if cert.issuer != issuer.certificate.subject or not bundle.chain.startswith(issuer.pem):
@@ -326,7 +333,8 @@ def _profile_faults(
         yield Why.OTHER_CHAIN(issuer=issuer.name)
     elif not bundle.is_verified and not canonical.is_issued_by(cert, issuer.certificate):
         yield Why.OTHER_SIGNATURE(issuer=issuer.name)
-    elif cert.subject != expected_subject and not any(_changed_common_name(leaf, cert)):  # that has its own reason
+    # another CN has a reason of its own (`_common_name_difference`)
+    elif cert.subject != expected_subject and not any(_common_name_difference(leaf, cert)):
         yield Why.OTHER_SUBJECT()
     elif check_extensions:
         expected_extensions = profiles.leaf_extensions(leaf, bundle.public)
@@ -335,7 +343,7 @@ def _profile_faults(
             yield Why.OTHER_EXTENSIONS()
 
 
-def _changed_common_name(leaf: Leaf, cert: x509.Certificate) -> Iterator[Reason]:
+def _common_name_difference(leaf: Leaf, cert: x509.Certificate) -> Iterator[Reason]:
     """Yield a reason if the CN of a client changed.
 
     The reason has its own code, because a service that lists permitted CNs must list the new CN before the certificate
@@ -388,6 +396,6 @@ def _requested_key(store: Store, leaf: Leaf) -> CertificatePublicKeyTypes:
     if data is None:
         raise PkiError(f"{leaf.declared}.request: {leaf.request} is not there", "put the device's request there")
     key = read_device_key(data, leaf.request or "")
-    if fault := find_weakness(key):
-        raise PkiError(f"{leaf.request}: its key is weak: {fault}", WEAK_KEY_REMEDY)
+    if weakness := find_weakness(key):
+        raise PkiError(f"{leaf.request}: its key is weak: {weakness}", WEAK_KEY_REMEDY)
     return key

@@ -6,6 +6,7 @@ The program records a CRL in the ledger before it writes any file.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from pki.common.durations import backdate, in_common_unit
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined_past
 from pki.config.identifiers import ArtifactId, GenerationName
+from pki.config.leaf_certificates import CANARY
 from pki.ledger.types import RecordedCrl
 from pki.project.generations import Generation, PresignedCrl
 from pki.project.layout import Store
@@ -30,7 +32,9 @@ from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import encode_pem
 from pki.x509.revocation import CrlEntry, crl_number
 
-EPOCH = datetime.fromtimestamp(0, UTC)  # every certificate expires after it: selects all revocations in the ledger
+EVER = datetime.fromtimestamp(
+    0, UTC
+)  # `expiring_after` this: every revocation in the ledger, of expired certificates too
 
 
 class CrlDates(NamedTuple):
@@ -46,14 +50,15 @@ class Crls:
 
     project: Project
 
-    def stale_reasons(self, generation: str, *, missing_revocations: int | None = None) -> list[Reason]:
+    def stale_reasons(self, generation: str, *, missing_serials: Collection[int] | None = None) -> list[Reason]:
         """Return why an intermediate's CRL must be issued again.
 
-        `missing_revocations` is how many revocations the published CRL lacks, if the caller has counted them. The caller
-        (`issue`) has then also recovered the revocations that only the CRL lists, so this method does not look for them.
+        `missing_serials` are the revoked serial numbers that the published CRL lacks. Without them, this method compares
+        the CRL with the ledger itself. (Only `issue` gives them: it has made both agree before.)
         """
         issuer = self.project.authorities.generation(generation)
         cached_dates = _cached_dates(self.project.cache, generation, issuer)
+        # asked now, and not at the start of the run: another process of this run may have revoked a certificate since
         if cached_dates is not None and self.project.ledger_view.is_unchanged_now():
             return self._date_reasons(generation, cached_dates)
         der, text = (filesystem.read(self.project.store.crl(generation, form)) for form in ("crl", "pem"))
@@ -62,12 +67,11 @@ class Crls:
         crl = self.read_signed(generation, der)
         if issuer is None or crl is None or crl.next_update_utc is None:
             return [Why.CRL_DAMAGED(generation=generation)]
+        # the cache watches both files, so dates from the cache show that the two forms still agree
         if cached_dates is None and text != encode_pem("X509 CRL", der):
             return [Why.CRL_FORMS()]
         dates = CrlDates(crl.last_update_utc, crl.next_update_utc)
-        reasons = self._date_reasons(generation, dates) or self._ledger_differences(
-            generation, crl, missing_revocations
-        )
+        reasons = self._date_reasons(generation, dates) or self._ledger_differences(generation, crl, missing_serials)
         if not reasons:
             files = [str(self.project.store.crl(generation, form)) for form in ("crl", "pem")]
             facts = [*(int(date.timestamp()) for date in dates), crl_number(crl)]
@@ -88,11 +92,11 @@ class Crls:
         return [Why.CRL_AGE(age=f"{age_count} {unit}".rstrip(), every=refresh_count)]
 
     def _ledger_differences(
-        self, generation: str, crl: x509.CertificateRevocationList, missing_revocations: int | None
+        self, generation: str, crl: x509.CertificateRevocationList, missing_serials: Collection[int] | None
     ) -> list[Reason]:
         """Return what the ledger records and a CRL lacks, or what a CRL lists and the ledger does not record.
 
-        `missing_revocations` is the parameter of `stale_reasons`.
+        With `missing_serials` (see `stale_reasons`), only the first of the two is reported.
         """
         if not self.project.ledger_view.has_ledger:
             return []  # nothing to compare with; whether a ledger is lost, the guard of the ledger decides
@@ -100,20 +104,29 @@ class Crls:
         number = crl_number(crl)
         if last_crl is not None and number < last_crl.number:
             return [Why.CRL_NUMBER(number=number, last=last_crl.number)]
-        if missing_revocations is not None:
-            return [Why.CRL_LACKS(count=_new_revocations(missing_revocations))] if missing_revocations else []
+        if missing_serials is not None:
+            return self._missing_reasons(missing_serials)
         listed_serials = {entry.serial_number for entry in crl}
         revoked_serials = self.project.ledger.revoked_serials(expiring_after=self.project.now, issuer=generation)
-        missing_serials = revoked_serials - listed_serials
-        if missing_serials:
-            return [Why.CRL_LACKS(count=_new_revocations(len(missing_serials)))]
-        return self._unrecorded_reasons(generation, listed_serials - revoked_serials)
+        missing_reasons = self._missing_reasons(revoked_serials - listed_serials)
+        return missing_reasons or self._unrecorded_reasons(generation, listed_serials - revoked_serials)
+
+    def _missing_reasons(self, serials: Collection[int]) -> list[Reason]:
+        """Return one reason with the number of revocations that a CRL lacks, none for no `serials`.
+
+        The reason names the canary, because its revocation is no alarm: each new canary is revoked on purpose.
+        """
+        if not serials:
+            return []
+        canaries = self.project.ledger.certificates(artifact=ArtifactId("cert", CANARY))
+        canary_count = sum(certificate.serial in serials for certificate in canaries)
+        return [Why.CRL_LACKS(count=_new_revocations(len(serials), canary_count))]
 
     def _unrecorded_reasons(self, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
         """Return one reason if a CRL lists `serials` and the ledger does not record all of them as revoked; else none."""
         if not serials:
             return []  # without a query of the ledger
-        unrecorded_serials = serials - self.project.ledger.revoked_serials(expiring_after=EPOCH, issuer=generation)
+        unrecorded_serials = serials - self.project.ledger.revoked_serials(expiring_after=EVER, issuer=generation)
         return [Why.CRL_UNRECORDED(count=_revoked_certificates(len(unrecorded_serials)))] if unrecorded_serials else []
 
     def stale_adopted_reasons(self, name: str) -> list[Reason]:
@@ -125,7 +138,7 @@ class Crls:
     def published_crl(self, generation: str, *, ignore_cache: bool = False) -> x509.CertificateRevocationList | None:
         """Return the published CRL of a generation; None if there is none, or if the generation did not sign it.
 
-        `ignore_cache` is the parameter of `signed`.
+        `ignore_cache` is the parameter of `read_signed`.
         """
         der = filesystem.read(self.project.store.crl(generation))
         return self.read_signed(generation, der, ignore_cache=ignore_cache) if der else None
@@ -157,7 +170,7 @@ class Crls:
         listed_serials = frozenset(entry.serial_number for entry in crl) if crl is not None else frozenset[int]()
         if not listed_serials or not self.project.ledger_view.has_ledger:
             return listed_serials
-        return listed_serials - self.project.ledger.revoked_serials(expiring_after=EPOCH, issuer=generation)
+        return listed_serials - self.project.ledger.revoked_serials(expiring_after=EVER, issuer=generation)
 
     def due_presigned(self, root: str) -> x509.CertificateRevocationList | None:
         """Return the newest pre-signed CRL of a root that is valid now, if it lists every recorded revocation; else None.
@@ -233,7 +246,7 @@ class Crls:
     def issue(self, generation: str) -> Outcome:
         """Issue an intermediate's CRL, record it in the ledger and publish it.
 
-        The number of the new CRL is higher than that of the last CRL, whatever the clock says (RFC 5280 §5.2.3).
+        The number of the new CRL is higher than that of the last CRL, also if the clock was set back since.
 
         Raises PkiError when the authority is missing or not yet valid, or its key cannot be opened.
         """
@@ -244,11 +257,13 @@ class Crls:
         issuer_with_key = self.project.signing_keys.crl_issuer(issuer)
         recovery_reasons = self._recover(generation)  # first: the new entries are counted in the ledger
         last_crl = self.project.ledger.last_crl(generation)
+        # Seconds since 1970 stay above the numbers of a ledger that was lost and begun again (RFC 5280 §5.2.3).
         number = max(int(self.project.now.timestamp()), last_crl.number + 1 if last_crl else 0)
         new_entries, unchanged_entries = self._entries(generation)
-        reasons = (*recovery_reasons, *self.stale_reasons(generation, missing_revocations=len(new_entries))) or (
-            Why.REQUESTED(),
-        )
+        reasons = (
+            *recovery_reasons,
+            *self.stale_reasons(generation, missing_serials={entry.serial for entry in new_entries}),
+        ) or (Why.REQUESTED(),)
         this_update = self._next_this_update(generation, last_crl)
         next_update = this_update + self.project.inventory.authorities.crl_rule(generation).lifetime
         crl = crl_signing.sign_crl(issuer_with_key, number, this_update, next_update, new_entries, unchanged_entries)
@@ -275,15 +290,18 @@ class Crls:
     def _entries(self, generation: str) -> tuple[list[CrlEntry], list[x509.RevokedCertificate]]:
         """Return the entries of an intermediate's next CRL: new ones, and those of the present CRL that stay as they are.
 
-        An entry stays until one CRL was issued after its certificate expired (RFC 5280 §3.3). A CRL from the future does
-        not count as that CRL. Entries of an adopted CA always stay, as with `openssl ca`. A revocation that was recorded
-        while the clock was ahead gets the present date, because some clients ignore entries from the future.
+        - An entry leaves only after a CRL that was issued when its certificate had expired already (RFC 5280 §3.3). So the
+          last CRL decides: revocations of certificates that expired before its thisUpdate are left out.
+        - A last CRL from the future does not count.
+        - Entries of an adopted CA always stay, as with `openssl ca`.
+        - A revocation that was recorded while the clock was ahead gets the present date, because some clients ignore
+          entries from the future.
         """
         now, ledger = self.project.now, self.project.ledger
         last_crl = None
         if not self.project.inventory.authorities.is_adopted(generation):
             last_crl = ledger.last_crl(generation, this_update_until=now)
-        last_this_update = last_crl.this_update if last_crl else EPOCH
+        last_this_update = last_crl.this_update if last_crl else EVER
         present_crl = self.published_crl(generation) or ()
         # an entry from the future is left out here: it gets a new date below
         present_entries = {entry.serial_number: entry for entry in present_crl if entry.revocation_date_utc <= now}
@@ -328,7 +346,7 @@ class Crls:
             self._recover(root)  # a root CRL is published even if nothing may be recorded
         presigned_crl = self.due_presigned(root)
         if presigned_crl is None:
-            # a wrong clock is the likely reason that none is valid now: these two report that instead
+            # a wrong clock is the likely reason that no CRL is valid now: the two checks raise PkiError for that
             self.project.clock.check()
             if ca := self.project.authorities.generation(root):
                 check_valid_yet(self.project.inventory, self.project.authorities, self.project.clock, ca)
@@ -358,8 +376,11 @@ def _revoked_certificates(number: int) -> str:
     return f"{number} revoked certificate{'s' if number > 1 else ''}"
 
 
-def _new_revocations(number: int) -> str:
-    return f"{number} new revocation{'s' if number > 1 else ''}"
+def _new_revocations(number: int, of_canaries: int) -> str:
+    text = f"{number} new revocation{'s' if number > 1 else ''}"
+    if not of_canaries:
+        return text
+    return f"{text} ({'' if of_canaries == number else f'{of_canaries} of '}{CANARY}, on purpose)"
 
 
 def _publish_crl(store: Store, generation: str, der: bytes, text: bytes) -> None:

@@ -21,7 +21,7 @@ def damaged_files(store: Store, authorities: Authorities, leaf: Leaf) -> list[Re
     data = filesystem.read(store.bundle(leaf))
     if data is None:
         return []
-    return _differences_from_written(store, authorities, leaf, data) or file_faults(store, leaf)
+    return _damage_since_written(store, authorities, leaf, data) or split_file_damage(store, leaf)
 
 
 def bundle_damage(store: Store, authorities: Authorities, revocations: Revocations, leaf: Leaf) -> list[Reason]:
@@ -32,10 +32,10 @@ def bundle_damage(store: Store, authorities: Authorities, revocations: Revocatio
     data = filesystem.read(store.bundle(leaf))
     if data is None:
         return stopped_reasons(revocations, leaf.artifact)
-    return _differences_from_written(store, authorities, leaf, data)
+    return _damage_since_written(store, authorities, leaf, data)
 
 
-def _differences_from_written(store: Store, authorities: Authorities, leaf: Leaf, data: bytes) -> list[Reason]:
+def _damage_since_written(store: Store, authorities: Authorities, leaf: Leaf, data: bytes) -> list[Reason]:
     """Return why a leaf's PEM bundle is not as it was written.
 
     It is judged by its key, signature and chain, not by what pki.yaml declares now.
@@ -75,7 +75,7 @@ def wrong_mode(file: str, mode: int | None) -> Reason:
 
 
 def are_of_split_files(reasons: Iterable[Reason]) -> bool:
-    """Return whether `file_faults` is the source of all these reasons: certificate and key then stay the same."""
+    """Return whether `split_file_damage` is the source of all these reasons: certificate and key then stay the same."""
     return all(
         reason.code in {Why.MISSING_FILE, Why.NOT_FROM_PEM}
         or (reason.code is Why.FILE_MODE and dict(reason.data)["file"] == SPLIT_KEY)
@@ -83,7 +83,7 @@ def are_of_split_files(reasons: Iterable[Reason]) -> bool:
     )
 
 
-def file_faults(store: Store, leaf: Leaf) -> list[Reason]:
+def split_file_damage(store: Store, leaf: Leaf) -> list[Reason]:
     """Return which of the files that are split from the PEM bundle differ from it, or have the wrong mode."""
     reasons = []
     parts = canonical.split_bundle(filesystem.read(store.bundle(leaf)) or b"")

@@ -72,13 +72,13 @@ class Pkcs12Files:
         is_cacheable = None not in sources
         if is_cacheable and self._cache.recall(name, ""):
             return []
-        reasons = self.faults(kind, leaf)
+        reasons = self.stale_reasons_without_cache(kind, leaf)
         if is_cacheable and not reasons:
             # by_state: a digest of a short passphrase would help to guess it, and the file has a checksum of its own
             self._cache.remember(name, "", files, True, by_state=True)
         return reasons
 
-    def faults(self, kind: str, leaf: Leaf) -> list[Reason]:
+    def stale_reasons_without_cache(self, kind: str, leaf: Leaf) -> list[Reason]:
         """Return what `stale_reasons` returns, without the cache."""
         path = pkcs12_path(self._store, kind, leaf.name)
         content = filesystem.read(path)

@@ -16,7 +16,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import ALL_AUTHORITIES
 from pki.config.model import Inventory
-from pki.ledger.types import CertificateQueries, Ledger, RecoveredRevocations
+from pki.ledger.types import CertificateQueries, Ledger, RecoveredRevocations, Revocation
 from pki.project.authorities import Authorities
 from pki.project.generations import Generation
 from pki.project.layout import Store
@@ -24,7 +24,6 @@ from pki.project.project import Project
 from pki.x509 import canonical
 from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import pem_of
-from pki.x509.revocation import CrlEntry
 
 
 def signer_of(
@@ -113,37 +112,30 @@ def recover_from_ledgers(
             # PROJECT/ca.before-restore-TIME/ca/ledger.db, or PROJECT/ca/ledger.db
             source = f"{project_folder}/ca/ledger.db" if project_folder.startswith("ca.") else "ca/ledger.db"
             try:
-                revoked = _revoked(path, cas, now)
+                revoked = _revoked(path, cas)
             except (PkiError, OSError, ValueError, TypeError) as error:
                 why = error.message if isinstance(error, PkiError) else str(error)
                 read_errors.append(PkiError(f"{source}: cannot be read: {why}", "./run invoke ledger.recover --all"))
                 continue
-            for issuer, entries in revoked.items():
-                serials += ledger.recovery.record_entries(
-                    entries,
-                    issuer=issuer,
-                    default_expiry=cas[issuer].certificate.not_valid_after_utc,
-                    source=source,
-                    at=now,
-                )
+            for issuer, revocations in revoked.items():
+                serials += ledger.recovery.record_older_revocations(revocations, issuer=issuer, source=source, at=now)
         ledger.record_decision("project", "restored", detail, now)
     finally:
         ledger.close()
     return serials, read_errors
 
 
-def _revoked(path: Path, cas: Mapping[str, BackupCa], now: datetime) -> dict[str, list[CrlEntry]]:
-    """Return the revocations of unexpired certificates in an older ledger, by the name of the CA."""
+def _revoked(path: Path, cas: Mapping[str, BackupCa]) -> dict[str, list[Revocation]]:
+    """Return all revocations in an older ledger, by the name of the CA.
+
+    Those of expired certificates are included: a wrong clock must not decide which certificates have expired.
+    """
     with copied_ledger(path) as folder:
         ledger = _open(folder, is_copy=True)
         try:
             if ledger.newest_event() is None:
                 raise PkiError("the ledger is empty")
-            return {
-                name: ledger.revoked_entries(name, expiring_after=now)
-                for name, ca in cas.items()
-                if ca.is_in(ledger, path.parent.parent)
-            }
+            return {name: ledger.revocations(name) for name, ca in cas.items() if ca.is_in(ledger, path.parent.parent)}
         finally:
             ledger.close()
 

@@ -261,7 +261,8 @@ def _require_known_format(archive: Archive, name: str, target: Path) -> None:
 
 
 def _is_certificate_of_ours(path: str) -> bool:
-    return path.startswith(("ca/root/", "ca/server/", "ca/client/")) and path.endswith("/cert.pem")
+    folders = tuple(f"ca/{authority}/" for authority in ALL_AUTHORITIES)
+    return path.startswith(folders) and path.endswith("/cert.pem")
 
 
 def _is_below(path: str, folders: list[str]) -> bool:

@@ -192,6 +192,20 @@ def _is_generation(path: Path) -> bool:
 
 def _file_faults(folder: Path, crl_paths: CrlPaths, created: _Created, unused_roots: list[str]) -> Iterator[str]:
     """Yield certificates and CRLs that no ceremony created or a later one replaced, and certificates that are missing."""
+    yield from _certificate_file_faults(folder, created, unused_roots)
+    for path in sorted(folder.rglob("cross-root-*.pem")):
+        key = path.parent.name, path.stem.removeprefix("cross-")
+        if filesystem.read(path) != created.certificates.get(key, "").encode():
+            yield f"{path}: is from no recorded ceremony"
+    for (root, number), paths in sorted(crl_paths.items()):
+        created_digest = created.presigned_crls.get(root, {}).get(number)
+        for path in paths:
+            if request_response.digest(filesystem.read(path) or b"") != created_digest:
+                yield f"{path}: is not a CRL of the newest series of pre-signed CRLs of {root}; destroy it"
+
+
+def _certificate_file_faults(folder: Path, created: _Created, unused_roots: list[str]) -> Iterator[str]:
+    """Yield the files `cert.pem` of generations that no ceremony created, and those that are missing."""
     created_certificates = {  # without cross-certificates, which have files of their own
         name: pem
         for (name, issuer), pem in created.certificates.items()
@@ -202,23 +216,10 @@ def _file_faults(folder: Path, crl_paths: CrlPaths, created: _Created, unused_ro
     ]
     for path in certificate_paths:
         name = path.parent.name
-        if (
-            _is_generation(path)
-            and name not in unused_roots
-            and filesystem.read(path) != created_certificates.get(name, "").encode()
-        ):
+        is_checked = _is_generation(path) and name not in unused_roots
+        if is_checked and filesystem.read(path) != created_certificates.get(name, "").encode():
             yield f"{path}: is from no recorded ceremony"
     is_project = (folder / "root").is_dir()  # a vault has only roots
     for name in sorted(created_certificates.keys() - {path.parent.name for path in certificate_paths}):
         if is_project or GenerationName.parse(name).is_root:
             yield f"{folder}: the certificate of {name} is missing"
-    for path in sorted(folder.rglob("cross-root-*.pem")):
-        key = path.parent.name, path.stem.removeprefix("cross-")
-        if filesystem.read(path) != created.certificates.get(key, "").encode():
-            yield f"{path}: is from no recorded ceremony"
-    for (root, number), paths in sorted(crl_paths.items()):
-        for path in paths:
-            if request_response.digest(filesystem.read(path) or b"") != created.presigned_crls.get(root, {}).get(
-                number
-            ):
-                yield f"{path}: is not a CRL of the newest series of pre-signed CRLs of {root}; destroy it"

@@ -28,10 +28,12 @@ from pki.x509 import keys
 from pki.x509.canonical import fingerprint
 from pki.x509.weak_keys import find_weakness
 
-MAX_NUMBER_GAP = 100  # numbers that a request may skip: without a limit, one request could use up all of them
-MAX_START_OFFSET = timedelta(days=2)  # of a validity period from the day of the request, whose dates are backdated
-MAX_REPLACEMENT_DELAY = timedelta(hours=1)  # of a new CRL after the CRL that it replaces
-KEY_KINDS = ("ec-p256", "ec-p384", "rsa-3072", "rsa-4096")
+# A ceremony may skip so many numbers of requests or CRLs. Without a limit, one request could take the highest number that
+# there is, and no later request or CRL could have a higher one.
+MAX_NUMBER_GAP = 100
+MAX_START_OFFSET = timedelta(days=2)  # between the day of the request and the start of a validity period (`backdate`)
+MAX_REPLACEMENT_DELAY = timedelta(hours=1)  # between the start of a CRL and the start of the CRL that replaces it
+KEY_KINDS = ("ec-p256", "ec-p384", "rsa-3072", "rsa-4096")  # of intermediates; the offline machine reads no pki.yaml
 
 
 def common_name(organisation: str, generation: str, *, sandbox: bool) -> str:
@@ -66,26 +68,26 @@ def faults(request: Request, contents: VaultContents, *, roots_are_made: bool) -
 
 
 def _sequence_faults(request: Request, contents: VaultContents) -> Iterator[str]:
-    """Yield a fault unless the request follows the last ceremony in the vault."""
-    last_request = contents.last
-    last_number = last_request.number if last_request else 0
-    if last_request and request.previous != last_request.response_digest:
+    """Yield a fault unless the request is the next one for this vault: number, previous ceremony, organisation, sandbox."""
+    last_ceremony = contents.last
+    last_number = last_ceremony.number if last_ceremony else 0
+    if last_ceremony and request.previous != last_ceremony.response_digest:
         yield (
-            f"it does not follow ceremony {last_request.number}, the last one in this vault; "
-            f"accept the response of ceremony {last_request.number} first, then make a new request"
+            f"it does not follow ceremony {last_ceremony.number}, the last one in this vault; "
+            f"accept the response of ceremony {last_ceremony.number} first, then make a new request"
         )
-    if last_request is None and request.previous != NO_RESPONSE:
+    if last_ceremony is None and request.previous != NO_RESPONSE:
         yield "it follows an earlier ceremony, and this vault has none; use the vault of that ceremony"
-    if last_request and request.number <= last_request.number:
-        yield f"its number {request.number} is not above that of the last ceremony, {last_request.number}"
+    if last_ceremony and request.number <= last_ceremony.number:
+        yield f"its number {request.number} is not above that of the last ceremony, {last_ceremony.number}"
     if request.number > last_number + MAX_NUMBER_GAP:
         yield (
             f"its number {request.number} leaps far ahead of the last ceremony, {last_number}; "
             f"at most {last_number + MAX_NUMBER_GAP} is possible"
         )
-    if last_request and request.organisation != last_request.request.organisation:
-        yield f"it names the organisation {request.organisation}, the vault is that of {last_request.request.organisation}"
-    if last_request and request.sandbox != last_request.request.sandbox:
+    if last_ceremony and request.organisation != last_ceremony.request.organisation:
+        yield f"it names the organisation {request.organisation}, the vault is that of {last_ceremony.request.organisation}"
+    if last_ceremony and request.sandbox != last_ceremony.request.sandbox:
         yield "a sandbox and a real project never share a root"
     for name in _twice(series.root for series in request.crl_series):
         yield f"{name} would have two series of pre-signed CRLs"
@@ -138,8 +140,8 @@ def _new_root_faults(request: Request, root: RequestedRoot) -> Iterator[str]:
     if fault := _start_fault(request, root.not_before):
         yield f"{root.name} {fault}"
     if (root.authority == "root-peer") != bool(root.domains):
-        limit = "only" if root.domains else "no"
-        yield f"{root.name} would have {limit} limits of names; a root of clusters has them, and the root of servers and clients none"
+        constraints = "name constraints" if root.domains else "no name constraints"
+        yield f"{root.name} would have {constraints}; a root of clusters must have them, and every other root must not"
     if all(series.root != root.name for series in request.crl_series):
         yield f"{root.name} would have no CRL, and servers refuse every client of a root without one"
 
@@ -257,7 +259,7 @@ def _series_faults(request: Request, series: RequestedSeries, contents: VaultCon
         if not start < end <= start + PRESIGNED_CRL_LIMIT or start >= root_expiry:
             yield (
                 f"CRL {presigned_crl.number} would be valid from {start:%Y-%m-%d} to {end:%Y-%m-%d}; at most "
-                f"{_years(PRESIGNED_CRL_LIMIT)} are possible, from a day before {series.root} expires on {root_expiry:%Y-%m-%d}"
+                f"{_years(PRESIGNED_CRL_LIMIT)} are possible, and it must begin before {series.root} expires on {root_expiry:%Y-%m-%d}"
             )
         if previous and not previous.this_update < start <= previous.next_update:
             yield (
@@ -271,7 +273,7 @@ def _series_faults(request: Request, series: RequestedSeries, contents: VaultCon
             f"its first CRL would begin in the future, on {series.presigned_crls[0].this_update:%Y-%m-%d}; "
             f"expected the day of the request, {request.prepared:%Y-%m-%d}, or earlier"
         )
-    yield from _revocation_faults(series, contents)
+    yield from _revocation_faults(request, series, contents)
     if earlier_series := contents.last_series(series.root):
         yield from _replacement_faults(request, series, earlier_series, contents)
 
@@ -279,25 +281,31 @@ def _series_faults(request: Request, series: RequestedSeries, contents: VaultCon
 def _number_faults(request: Request, series: RequestedSeries, contents: VaultContents) -> Iterator[str]:
     """Check that CRL numbers rise (RFC 5280 §5.2.3), and without large gaps, so that later ceremonies have numbers left."""
     previous_number = contents.highest_number(series.root)
-    # A rehearsal has substitutes for the existing roots and no past ceremonies, so it does not know the numbers in use.
-    is_rehearsal = bool(request.pinned) and not contents.history
     for presigned_crl in series.presigned_crls:
         if presigned_crl.number <= previous_number:
             yield f"CRL {presigned_crl.number} does not have a higher number than {previous_number}"
         # The usual number of a CRL is its start in seconds since 1970 (plan_presigned_crls), which rises by itself.
         highest_number = max(int(presigned_crl.this_update.timestamp()), previous_number + MAX_NUMBER_GAP)
-        if not is_rehearsal and presigned_crl.number > highest_number:
+        if not _is_rehearsal(request, contents) and presigned_crl.number > highest_number:
             yield f"CRL {presigned_crl.number} is far above {previous_number}; at most {highest_number} is possible"
         previous_number = presigned_crl.number
 
 
-def _revocation_faults(series: RequestedSeries, contents: VaultContents) -> Iterator[str]:
+def _is_rehearsal(request: Request, contents: VaultContents) -> bool:
+    """Return whether the vault is that of a rehearsal: substitutes for the existing roots, and no past ceremonies.
+
+    It does not know which numbers of CRLs are in use, nor which certificates a root signed.
+    """
+    return bool(request.pinned) and not contents.history
+
+
+def _revocation_faults(request: Request, series: RequestedSeries, contents: VaultContents) -> Iterator[str]:
     """Check that name and serial number belong to one certificate: the operator sees the name, the CRL has the number."""
     signed_serials = {
         (past.name, past.certificate.serial_number) for past in contents.issued if past.issuer == series.root
     }
     for entry in series.revoked:
-        if contents.history and (entry.generation, entry.serial) not in signed_serials:  # a rehearsal has no history
+        if (entry.generation, entry.serial) not in signed_serials and not _is_rehearsal(request, contents):
             yield f"{entry.generation} with the serial number {entry.serial:x} was never signed by {series.root}"
     for name in _twice(entry.generation for entry in series.revoked):
         yield f"{name} is listed twice"
@@ -331,8 +339,8 @@ def _replacement_faults(
 def _is_replaced(old_start: datetime, series: RequestedSeries, prepared: datetime) -> bool:
     """Return whether a CRL of the new series begins after an earlier CRL, but hardly later.
 
-    Many servers use the CRL with the newest thisUpdate. A copy of the earlier CRL must not be the newest one for longer
-    than MAX_REPLACEMENT_DELAY, counted from its start; from the request, if the earlier CRL has begun already.
+    Many servers use the CRL with the newest thisUpdate, so a copy of the earlier CRL must soon have a newer one beside it:
+    at most MAX_REPLACEMENT_DELAY after its own start or, if it has begun already, after the request.
     """
     latest = max(old_start, prepared) + MAX_REPLACEMENT_DELAY
     return any(old_start < presigned_crl.this_update <= latest for presigned_crl in series.presigned_crls)
@@ -345,10 +353,10 @@ def _destruction_faults(request: Request, contents: VaultContents) -> Iterator[s
         if root not in contents.roots:
             yield f"{root} is to be destroyed and is not in this vault"
             continue
-        newest = [
+        same_authority = [
             name for name in roots if GenerationName.parse(name).authority == GenerationName.parse(root).authority
         ]
-        if root == newest[-1]:
+        if root == same_authority[-1]:
             yield f"{root} is the root that signs; there must be another one before its key is destroyed"
         crls_until = max(
             (series.presigned_crls[-1].next_update for series in request.crl_series if series.root == root),

@@ -26,7 +26,7 @@ from pydantic import (
 from pki.common import yaml_text
 from pki.common.errors import PkiError
 from pki.common.timestamps import instant, strict_moment
-from pki.config.error_messages import dotted_path, message_of, place_of
+from pki.config.error_messages import message_of, path_prefix, place_of
 from pki.config.fields import AUTHORITY_NAME, AuthorityKeyKind, Organisation, PublishUrl
 from pki.config.identifiers import GenerationName
 from pki.config.ip_addresses import Network
@@ -346,7 +346,7 @@ def _dump_as_earlier(document: Request | Response) -> bytes:
 def _faults(error: ValidationError, text: str, name: str, kind: type[StrictModel]) -> Iterator[str]:
     for detail in error.errors(include_url=False):
         where = place_of(detail)
-        yield f"{name}:{yaml_text.line_of(text, where)}: {dotted_path(where)}{message_of(detail, kind)}"
+        yield f"{name}:{yaml_text.line_of(text, where)}: {path_prefix(where)}{message_of(detail, kind)}"
 
 
 def _kind(kind: type[StrictModel]) -> Literal["request", "response"]:

@@ -24,7 +24,7 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     """
     project, screen = project_of(context), Screen()
     plan = pipeline_plan.plan(project)
-    remote = [name for name, delivery in plan.deliveries.items() if delivery.records.is_remote]
+    remote = [name for name, delivery in plan.deliveries.items() if delivery.records.is_contacted]
     chosen = {require_one_of(name, remote, "remote host") for name in hosts}
     deliveries = [
         delivery

@@ -8,6 +8,7 @@ from typing import Any
 
 from invoke.exceptions import ParseError
 from invoke.parser.argument import Argument
+from invoke.parser.context import ParserContext
 from invoke.parser.parser import ParseMachine, Parser, ParseResult
 
 from pki.common.remedies import as_started
@@ -20,7 +21,7 @@ class ArgumentParser(Parser):
 
     def parse_argv(self, argv: list[str]) -> ParseResult:
         """Return the commands in `argv`, with their arguments. Raises ParseError with the command to type next."""
-        machine = ArgumentMachine(self.initial, self.contexts, self.ignore_unknown)  # type: ignore[arg-type] # as invoke does
+        machine = ArgumentMachine(self.initial, self.contexts, self.ignore_unknown)
         end = argv.index("--") if "--" in argv else len(argv)
         for word in argv[:end]:
             for part in machine.parts(word):
@@ -35,6 +36,11 @@ class ArgumentMachine(ParseMachine):
     """invoke's state machine for the words of a command line."""
 
     last_word = ""  # the word that is being handled
+
+    def __init__(self, initial: ParserContext | None, contexts: Any, ignore_unknown: bool) -> None:
+        super().__init__(initial, type(contexts)(), ignore_unknown)  # type: ignore[arg-type] # as invoke does
+        # invoke would copy all of them (20 ms); it copies the one that is entered once more, and changes no other
+        self.contexts = contexts
 
     def parts(self, word: str) -> Iterator[str]:
         """Yield a word, or the option and the value of `--option=value`. Several single letters are several options."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.project import version_change
 from pki.project.authorities import Authorities
+from pki.project.ca_keys import KeyRing
 from pki.project.layout import Store
 
 
@@ -249,20 +250,28 @@ def accept(context: Context, response: str, words: str = "") -> None:
         if verified.is_lost:
             restore.recover_from_published_crls(project)
         project.ledger.close()
+    _print_accepted(project.store, project.keys, verified, crls_to_destroy)
+
+
+def _print_accepted(
+    store: Store, key_ring: KeyRing, verified: accept_response.VerifiedResponse, crls_to_destroy: Sequence[str]
+) -> None:
+    """Print what was accepted, and what is left to do by hand."""
+    screen = Screen()
     for name, issuer in (pair for result in verified.results for pair in result.parsed.certificates):
         screen.done("accepted", ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
     for name in sorted({name for result in verified.results for name, _ in result.parsed.certificates}):
         if (generation := GenerationName.parse(name)).is_external:
-            chain = project.store.shown(project.store.external_chain(generation.authority))
+            chain = store.shown(store.external_chain(generation.authority))
             screen.line(f"after the next run, install {chain} on the server that has the key of {name}")
     for crl in crls_to_destroy:
         screen.note(
             "destroy", f"{crl}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"
         )
-    if lost_keys := lost_ceremonies.find_lost_keys(project.keys, verified.results):
-        command = lost_ceremonies.successors_command(project.store, lost_keys)
+    if lost_keys := lost_ceremonies.find_lost_keys(key_ring, verified.results):
+        command = lost_ceremonies.successors_command(store, lost_keys)
         screen.note(", ".join(lost_keys), "the key is not in ca/", f"{RESTORE}; if no backup has it: {command}")
-    screen.line(f"ceremony {verified.request.number} is accepted; now: {run_for(project.store.home)} doit")
+    screen.line(f"ceremony {verified.request.number} is accepted; now: {run_for(store.home)} doit")
 
 
 @command_with(may_lack="folder")

@@ -163,15 +163,16 @@ def _identity(project: Project, client: str) -> ClientIdentity:
             f"copy {project.store.shown(project.store.bundle(leaf))} to where the key is; or remove `request`, and "
             "./run doit creates a key here",
         )
-    _check(project, leaf)
+    _require_usable(project, leaf)
     roots = b"".join(root.pem for root in _generations(project.authorities, "root"))
     bundle = filesystem.read(project.store.bundle(leaf)) or b""
     return ClientIdentity.read(client, project.inventory.organisation, bundle, roots)
 
 
-def _check(project: Project, leaf: Leaf) -> None:
+def _require_usable(project: Project, leaf: Leaf) -> None:
+    """Raise PkiError unless the certificate of a leaf is what pki.yaml declares, and has not expired."""
     examination = certificates.LeafCertificates(project).examine(leaf)
-    fault, summary = joined(examination.faults), examination.summary
+    fault, summary = joined(examination.differences), examination.summary
     if summary and summary.not_after < project.now:
         fault = f"expired on {summary.not_after:%Y-%m-%d}"
     if fault:

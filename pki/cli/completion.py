@@ -65,12 +65,17 @@ def candidates(words: list[str]) -> list[str]:
         choices = ("doit", *_commands(["invoke", word])) if IS_INSTALLED else ("doit", "invoke")
     elif before[0] == "doit":
         choices = ("list", "info", *_artifacts())
-    elif before[0] == "invoke" and len(before) == 2 and before[1] in TAKES_CERTIFICATE and not word.startswith("-"):
+    elif _awaits_certificate(before) and not word.startswith("-"):
         names = (name.removeprefix("cert:") for name in _artifacts() if name.startswith("cert:"))
         choices = (name.removeprefix("client-") for name in names)
     elif before[0] == "invoke":
         choices = _commands([*before, word])
     return sorted({choice for choice in choices if choice.startswith(word)})
+
+
+def _awaits_certificate(before: list[str]) -> bool:
+    """Return whether the next word is the first argument of a command that takes a certificate."""
+    return len(before) == 2 and before[0] == "invoke" and before[1] in TAKES_CERTIFICATE
 
 
 def _artifacts() -> list[str]:

@@ -76,9 +76,9 @@ def plan(context: Context, json: bool = False) -> None:
     for note in (*_upgrade_notes(project), *(() if awaits else plan.remarks())):
         screen.note(note.subject, note.text, note.remedy, is_required=False)
     findings = _print_services(project, plan, screen)
-    findings_text = [f"{count_by_level(findings)}: see {run_for(project.store.home)} invoke health"] if findings else []
-    parts = [_plan_counts(plan, to_do, len(faults), awaits=awaits), *findings_text]
-    screen.line("; ".join(parts), narrow=";\n".join(parts))
+    screen.line(_plan_counts(plan, to_do, len(faults), awaits=awaits))
+    if findings:
+        screen.line(f"{count_by_level(findings)}: see {run_for(project.store.home)} invoke health")
     if to_do or faults or project.ledger_view.fault:
         raise Exit(code=2)
 
@@ -125,7 +125,8 @@ def _services(project: Project, plan: Plan) -> Iterable[Finding]:
 def _print_plan(project: Project, plan: Plan) -> None:
     output = _plan_output(project, plan)
     output.show()
-    if output.to_do or output.failed or project.roots.missing or project.ledger_view.fault:
+    is_faulty = bool(output.failed or project.roots.missing or project.ledger_view.fault)
+    if output.to_do or is_faulty:
         raise Exit(code=2)
 
 

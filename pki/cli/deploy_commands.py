@@ -109,8 +109,8 @@ def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_con
     """Raise PkiError where an option of deploy.bootstrap contradicts pki.yaml, or the other option."""
     if certificates_only and with_config:
         raise PkiError("--certificates-only and --with-config exclude each other", "give one of them")
-    if (certificates_only and scope != "certificates") or (with_config and scope != "config"):
-        scope_option = "certificates" if certificates_only else "config"
+    scope_option = "certificates" if certificates_only else "config" if with_config else scope
+    if scope_option != scope:
         hint = f"set scope: {scope_option} under hosts.{host}, then try again"
         raise PkiError(f"pki.yaml says scope: {scope} for {host}", hint)
 
@@ -159,7 +159,7 @@ def push(context: Context, host: str) -> None:
     """Deliver to a host now, also outside of its window; a pinned host follows its releases again."""
     project = project_of(context)
     delivery = _delivery(context, project, host, by_command=True)
-    if delivery.payloads.pinned():
+    if delivery.payloads.recorded_pin():
         _decide(project.store, project.now, project.ledger_view, host, "unpinned", "followed again by deploy.push")
     _deliver(context, delivery)
 
@@ -176,7 +176,7 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
     if receipt is None or current is None:
         raise PkiError(f"{host}: was never deployed", f"./run invoke deploy.push {host}")
     earlier_digest = delivery.records.history.find_release(host, to, receipt.release).release.digest
-    previous_pin = delivery.payloads.pinned()
+    previous_pin = delivery.payloads.recorded_pin()
     if not yes:
         same_command = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
         confirm(f"put {host} back to release {earlier_digest[:12]}, and pin it there until deploy.push?", same_command)
@@ -294,7 +294,7 @@ def _delivery(context: Context, project: Project, host: str, *, by_command: bool
     if delivery.hook:
         what = f"{host} is deployed by a command: doit cannot compare, undo or prepare what is there"
         raise PkiError(what, f"to run the command again: ./run invoke deploy.push {host}")
-    if not delivery.records.is_remote:
+    if not delivery.records.is_contacted:
         lines = "`ca: local` under deploy" if host == "ca" else f"`deliver: ssh` or `deliver: local` under hosts.{host}"
         raise PkiError(f"{host} is deployed into a folder", f"in pki.yaml, set {lines}")
     return delivery

@@ -99,7 +99,7 @@ def _drift(delivery: Delivery, now: datetime) -> _DriftResult | PkiError:
             return _DriftResult([Why.NEVER_DEPLOYED()])
         if receipt is None:
             return _DriftResult([Why.RECEIPT_DAMAGED()])
-        if not delivery.records.is_remote:
+        if not delivery.records.is_contacted:
             return _DriftResult(delivery.records.folder_transport.drift(receipt))
         if payload is None:
             return _DriftResult([Why.STATED(text="its release is missing: ./run doit")])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 from pki.cli.recipe_commands import recipe_called
 from pki.common.errors import PkiError
 from pki.config import loader
-from pki.config.error_messages import Place, dotted_path
+from pki.config.error_messages import Place, path_prefix
 from pki.config.fields import Proxy, RecipeName
 from pki.config.recipes import default_access, service_settings
 
@@ -49,7 +49,7 @@ def tree_of(options: Options) -> Tree:
     tree["publish"] = {"url": url or f"http://pki.{domain}", "host": host or next(iter(tree["hosts"]))}
     pairs = (_pair(text, "NAME=ADDRESS such as admin=admin@lab.internal") for text in options.clients)
     tree["clients"] = {name: {"email": email} for name, email in pairs} or {"admin": {"email": f"admin@{domain}"}}
-    if faults := [f"{dotted_path(where)}{what}" for where, what in loader.find_faults(tree)]:
+    if faults := [f"{path_prefix(where)}{what}" for where, what in loader.find_faults(tree)]:
         raise PkiError("\n".join(faults), "./run invoke init --help")
     return tree
 

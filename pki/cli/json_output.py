@@ -17,7 +17,8 @@ Moment = Annotated[datetime, PlainSerializer(instant, return_type=str)]  # UTC, 
 class Part(BaseModel):
     """A part of an output: no other fields are permitted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # the validators are built where they are needed: not at each start of a command
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Output(Part):

@@ -156,10 +156,8 @@ def valid_certificates(
     """
     ledger_view.check()  # without this check, a lost ledger would look like one without certificates
     issued = revocations.unexpired()
-    leaf = ArtifactId.parse(name).short
-    leaf = f"client-{leaf}" if any(certificate.artifact == client_artifact(leaf) for certificate in issued) else leaf
     with_same_cn = certificates_of_client(issued, name) if by_cn else []
-    matches = _named(issued, leaf)
+    matches = _of_leaf(issued, name)
     matches += [certificate for certificate in with_same_cn if certificate not in matches]
     matches = matches or [certificate for certificate in issued if _has_serial(certificate, name)]
     artifacts = {certificate.artifact for certificate in matches}
@@ -196,11 +194,14 @@ def _is_authority(store: Store, name: str) -> bool:
     return bare in authorities or any(bare in store.generations(authority) for authority in authorities)
 
 
-def _named(issued: Sequence[Issued], name: str) -> list[Issued]:
-    """Return the certificates of a leaf (`web`) or, if there are none, of an adopted CA (`legacy:web`)."""
-    own = [certificate for certificate in issued if certificate.artifact in {name, ArtifactId("cert", name)}]
+def _of_leaf(issued: Sequence[Issued], name: str) -> list[Issued]:
+    """Return the certificates of a leaf (`web`, `cert:web`), of a client (`phone`), or of an adopted CA (`legacy:web`)."""
+    leaf = ArtifactId.parse(name).short
+    if any(certificate.artifact == client_artifact(leaf) for certificate in issued):
+        leaf = client_artifact(leaf).short
+    own = [certificate for certificate in issued if certificate.artifact in {leaf, ArtifactId("cert", leaf)}]
     return own or [
-        certificate for certificate in issued if certificate.artifact == ArtifactId(certificate.issuer, name)
+        certificate for certificate in issued if certificate.artifact == ArtifactId(certificate.issuer, leaf)
     ]
 
 
@@ -274,7 +275,7 @@ def _record(context: Context, order: Order, certificates: Sequence[Issued]) -> b
             certificates,
             reason=reason,
             at=project.now,
-            withhold={name: f"{serial} {order.reason}" for name, serial in unreplaced.items()},
+            stop_replacement={name: f"{serial} {order.reason}" for name, serial in unreplaced.items()},
         )
         for certificate in certificates:
             Screen().done("revoked", certificate.artifact, f"serial {certificate.serial:x}: {order.reason}")
@@ -327,8 +328,8 @@ def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) 
     """Return the exit status and the last line of a revocation."""
     places = {kind: [finding.place for finding in findings if finding.verdict == kind] for kind in RefusalVerdict}
     verified, folders = places[RefusalVerdict.VERIFIED], places[RefusalVerdict.FOLDER]
-    unseen = places[RefusalVerdict.UNSEEN]
-    unverified, accepting = places[RefusalVerdict.UNVERIFIED], places[RefusalVerdict.ACCEPTED]
+    unseen = places[RefusalVerdict.UNKNOWN]
+    unverified, accepting = places[RefusalVerdict.UNVERIFIED], places[RefusalVerdict.FAILED]
     absent = [name for name, code in failures.items() if code is ErrorCode.UNREACHABLE]
     broken = [name for name in failures if name not in absent]
     if accepting:

@@ -23,7 +23,7 @@ class Why(Enum):
     # files
     NOT_CREATED = "does not exist"
     MISSING_FILE = "{file} is missing"
-    NOT_FROM_SOURCES = "{file} does not match its sources"
+    NOT_FROM_SOURCES = "{file} is not up to date with its sources"
     NOT_FROM_PEM = "{file} does not match its PEM bundle"
     DAMAGED = "{file} is damaged"
     RESTORED = "{file} was damaged: restored from the ledger's copy"
@@ -140,7 +140,7 @@ class Why(Enum):
 PAST = {
     Why.NOT_CREATED: "did not exist",
     Why.MISSING_FILE: "{file} was missing",
-    Why.NOT_FROM_SOURCES: "{file} did not match its sources",
+    Why.NOT_FROM_SOURCES: "{file} was not up to date with its sources",
     Why.NOT_FROM_PEM: "{file} did not match its PEM bundle",
     Why.DAMAGED: "{file} was damaged",
     Why.FILE_MODE: "{file} had mode {mode}, expected {expected}",

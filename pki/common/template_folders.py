@@ -63,9 +63,9 @@ class TemplateFolders:
 
     def folder_of(self, name: str) -> Path:
         """Return the folder from which a path below `templates/` is read; that of the project if neither has it."""
-        if self.program and name in self.offered() and not self._access_fault(name) and not self._is_own(name):
-            return self.program
-        return self.project
+        is_offered = name in self.offered()  # no template is, where the program has no folder
+        is_from_program = is_offered and not self._access_fault(name) and not self._is_own(name)
+        return self.program if self.program and is_from_program else self.project
 
     def path(self, name: str) -> Path:
         """Return the file of a path below `templates/`."""

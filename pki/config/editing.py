@@ -16,7 +16,7 @@ from typing import Any
 from pki.common import filesystem, yaml_text
 from pki.common.errors import InventoryError, PkiError
 from pki.config import loader
-from pki.config.error_messages import dotted_path
+from pki.config.error_messages import path_prefix
 from pki.config.model import Client, Inventory, TemplateOptions
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
@@ -104,7 +104,7 @@ def add_services(path: Path, host: str, services: Mapping[str, Mapping[str, str 
     entry = tree["hosts"][host]
     entry = {**entry, "services": {**(entry.get("services") or {}), **services}}
     tree = {**tree, "hosts": {**tree["hosts"], host: entry}}
-    if faults := [f"{dotted_path(where)}{what}" for where, what in loader.find_faults(tree)]:
+    if faults := [f"{path_prefix(where)}{what}" for where, what in loader.find_faults(tree)]:
         raise PkiError("\n".join(faults), "nothing was changed; write the services into pki.yaml yourself")
     lines = [f"{name}: {{{', '.join(_entries(settings))}}}" for name, settings in services.items()]
     expected_config, candidates = loader.parse_valid(tree), _service_candidates(before.decode(), host, lines)

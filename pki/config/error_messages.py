@@ -133,8 +133,10 @@ def models_within(annotation: Any) -> list[Any]:
 
 
 def dotted_path(where: Place) -> str:
-    """Return a path as text with a colon, such as `hosts.web.names[0]: `, or "" for the whole document."""
-    text = ""
-    for step in where:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}"
-    return text.lstrip(".") + ": " if text else ""
+    """Return a path as text, such as `hosts.web.names[0]`, or "" for the whole document."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in where).lstrip(".")
+
+
+def path_prefix(where: Place) -> str:
+    """Return a path with a colon, as it stands before a message: `hosts.web.names[0]: `, or "" for the whole document."""
+    return f"{dotted_path(where)}: " if where else ""

@@ -88,6 +88,7 @@ RecipeName = Literal[
     "openldap",
     "dovecot",
     "postfix",
+    "exim",
     "redis",
     "prometheus",
     "grafana",

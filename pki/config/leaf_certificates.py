@@ -83,9 +83,10 @@ def renew_before(rule: ServerRule, name: str) -> timedelta:
     """
     if not rule.renew_spread:
         return rule.renew_before
-    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])  # of 2**64
     step = timedelta(days=1) if rule.renew_spread >= timedelta(days=1) else timedelta(minutes=1)
-    return rule.renew_before + (share * (rule.renew_spread // step + 1) >> 64) * step
+    choices = rule.renew_spread // step + 1  # no step to all of them
+    return rule.renew_before + (share * choices >> 64) * step
 
 
 def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pki.common import filesystem, yaml_text
 from pki.common.errors import InventoryError, PkiError
 from pki.common.visible import line_fault
-from pki.config.error_messages import Fault, Place, dotted_path, message_of, place_of
+from pki.config.error_messages import Fault, Place, message_of, path_prefix, place_of
 from pki.config.model import Inventory
 from pki.config.validation import PositionText, find_cross_faults
 
@@ -61,7 +61,7 @@ def _check(tree: Any, text: str, name: str) -> Inventory:
     positions = yaml_text.Lines(text)
     inventory, faults = _find_all_faults(tree, lambda where: f" ({name}:{positions.of(where)})")
     if faults or inventory is None:
-        lines = sorted({(positions.of(where), dotted_path(where), what) for where, what in faults})
+        lines = sorted({(positions.of(where), path_prefix(where), what) for where, what in faults})
         raise InventoryError([f"{name}:{line}: {where}{what}" for line, where, what in lines])
     return inventory
 

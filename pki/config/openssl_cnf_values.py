@@ -135,6 +135,7 @@ def require_length(configuration: ParsedFile, section: str, key: str, given: Par
     size = len(given.raw.encode())
     for suffix, violates in (("min", int.__lt__), ("max", int.__gt__)):
         limit = configuration.get(section, f"{key}_{suffix}")
-        if limit and not limit.fault and limit.raw.isdecimal() and violates(size, int(limit.raw)):
+        is_number = limit is not None and not limit.fault and limit.raw.isdecimal()
+        if limit and is_number and violates(size, int(limit.raw)):
             what = f"{given.place}: {given.raw} has {size} characters, and {key}_{suffix} is {limit.raw}"
             raise PkiError(what, "OpenSSL would prompt for ever: correct one of them")

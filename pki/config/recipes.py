@@ -73,6 +73,14 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         "after the first delivery: sh /etc/doit-pki/postfix/setup.sh && systemctl restart postfix",
         ports={"submission": 587},
     ),
+    "exim": Recipe(
+        "Exim of Debian, for submission of mail",
+        {"submission": "smtp", "submissions": "smtps"},
+        "after the first delivery: add this line to /etc/exim4/exim4.conf.localmacros: .include /etc/doit-pki/exim/exim4.conf; "
+        "then: systemctl restart exim4",
+        ports={"submission": 587},
+        verifier="gnutls",
+    ),
     "redis": Recipe(
         "Redis",
         {"redis": "tls"},
@@ -107,7 +115,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         only_access="mtls",
     ),
     "compose": Recipe(
-        "A container of Docker",
+        "A container of Docker or Podman",
         {"app": "https"},
         "mount the folder, never a single file, in compose.yml: volumes: [/etc/doit-pki/compose:/etc/doit-pki/compose:ro]; "
         "the container is called like the service: container_name: app",

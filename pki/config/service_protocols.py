@@ -7,11 +7,12 @@ docs/how-to/services.md describes them in detail.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pki.config.fields import UNSEEN, Speaks
-from pki.config.model import Host
+from pki.config.model import Host, Service
 from pki.config.proxies import PROGRAMS, ServerProgram
+from pki.config.recipes import verifier_of
 
 NO_LIMIT = "no limit unless you set one"
 
@@ -99,6 +100,17 @@ PROTOCOLS: Mapping[Speaks, ServiceProtocol] = {
 assert {name for name, protocol in PROTOCOLS.items() if protocol.unseen} == UNSEEN
 
 
+def protocol_of(service: Service) -> ServiceProtocol:
+    """Return the protocol of a service that is not behind a proxy, as its server speaks it.
+
+    A mail server that checks clients with GnuTLS is Exim, which reads CRLs; Postfix uses OpenSSL.
+    """
+    protocol = PROTOCOLS[service.speaks]
+    if service.speaks in {"smtp", "smtps"} and verifier_of(service) == "gnutls":
+        return replace(protocol, ending="systemctl restart exim4", caution="")
+    return protocol
+
+
 def port_of(host: Host, service: str) -> int:
     """Return the port of a service: that of the proxy, its own, or that of its protocol."""
     settings = host.services[service]
@@ -109,5 +121,5 @@ def program_of(host: Host, service: str) -> ServerProgram | None:
     """Return the program that serves a service: the proxy, or a server of its protocol; None without a proxy."""
     settings = host.services[service]
     if not settings.is_proxied:
-        return PROTOCOLS[settings.speaks].program
+        return protocol_of(settings).program
     return PROGRAMS[host.proxy] if host.proxy else None

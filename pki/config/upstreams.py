@@ -92,13 +92,16 @@ def find_faults(upstream: Upstream, proxy: Proxy | None, names: Sequence[str]) -
         return
     if upstream.verify and upstream.ca:
         yield "verify", "none cannot be combined with ca: write one of them"
-    if upstream.ca and not upstream.name and not upstream.verify and not _is_name(upstream_host(upstream)):
+    has_name = bool(upstream.name) or _is_name(upstream_host(upstream))
+    if upstream.ca and not upstream.verify and not has_name:
         yield (
             "ca",
             f"needs name: a DNS name in the certificate of {upstream_host_and_port(upstream)}; to see them: {show_command(upstream)}",
         )
     name = upstream.name or (upstream_host(upstream) if upstream.ca else "")
-    if proxy == "apache" and name and [name] != list(names) and name != upstream_host(upstream):
+    # Apache verifies the name that it sends as Host: the only name of the service, or the host of the url
+    is_name_of_apache = [name] == list(names) or name == upstream_host(upstream)
+    if proxy == "apache" and name and not is_name_of_apache:
         port = upstream_host_and_port(upstream).rpartition(":")[2]
         yield (
             "name",

@@ -1,4 +1,4 @@
-"""The rules between the fields of pki.yaml. A new rule is a function here that yields faults."""
+"""The rules between the fields of pki.yaml. A new rule is a function here that yields faults; `find_cross_faults` calls it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pki.config.time_fields import format_duration
 PositionText = Callable[[Place], str]
 T = TypeVar("T")
 
-APPLE_LIMIT = timedelta(days=825)
+APPLE_LIMIT = timedelta(days=825)  # of server certificates below a root that users installed: support.apple.com/103769
 UNSAVED_FOLDERS = ("build", "offline")  # a backup does not contain them
 MINIMUM_USE_DIVISOR = 4  # a certificate is in use for at least 1/4 of its lifetime, despite renew_spread
 
@@ -47,18 +47,19 @@ def find_cross_faults(
     `removed_places` are the places with a fault of their own; a rule that depends on one of them is skipped.
     `position_text` returns the position of a second place in a message, such as ` (pki.yaml:26)`, or "" without a file.
     """
-    if not {"authorities", "profiles"} & {place[0] for place in removed_places}:
+    invalid_keys = {place[0] for place in removed_places}
+    if invalid_keys.isdisjoint({"authorities", "profiles"}):
         yield from _lifetime_faults(inventory)
         yield from _root_faults(inventory.authorities)
-        if not {"schedule"} & {place[0] for place in removed_places}:
+        if "schedule" not in invalid_keys:
             yield from _schedule_faults(inventory)
-    if "authorities" not in {place[0] for place in removed_places}:
+    if "authorities" not in invalid_keys:
         yield from _adopted_faults(inventory)
         yield from _external_faults(inventory.authorities)
     yield from _named_root_faults(inventory)
     yield from _secret_file_faults(inventory)
     yield from _host_faults(inventory, removed_places)
-    if not {"domains", "permit_addresses"} & {place[0] for place in removed_places}:
+    if invalid_keys.isdisjoint({"domains", "permit_addresses"}):
         yield from _name_faults(inventory, position_text)
         yield from client_rules.find_faults(inventory, removed_places, position_text)
         yield from service_rules.find_faults(inventory)
@@ -97,12 +98,10 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
                 ("authorities", name, "overlap"),
                 _no_signing_period(authority.overlap, authority.lifetime, profile.lifetime),
             )
+        earliest_renewal = profile.lifetime - profile.renew_before - profile.renew_spread
         if not is_usable(profile.lifetime, profile.renew_before):
             yield ("profiles", name, "renew_before"), _no_time_of_use(profile)
-        elif (
-            profile.renew_spread
-            and profile.lifetime - profile.renew_before - profile.renew_spread < profile.lifetime / MINIMUM_USE_DIVISOR
-        ):
+        elif profile.renew_spread and earliest_renewal < profile.lifetime / MINIMUM_USE_DIVISOR:
             yield ("profiles", name, "renew_spread"), _renews_too_early(profile)
         crl_fault = _crl_fault(authority.crl)
         if crl_fault:
@@ -179,7 +178,10 @@ def _named_root_faults(inventory: Inventory) -> Iterator[Fault]:
         if root in inventory.roots[:position]:
             yield ("roots", position), f"duplicate of roots[{inventory.roots.index(root)}]"
     if inventory.roots and inventory.sandbox:
-        yield ("sandbox",), f"true is refused: roots lists the root of a production CA; if ca/ is lost: {RESTORE}"
+        yield (
+            ("sandbox",),
+            f"must not be true, because roots lists the root of a production CA; if ca/ is lost: {RESTORE}",
+        )
 
 
 def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:
@@ -245,7 +247,7 @@ def _no_signing_period(overlap: timedelta, lifetime: timedelta, longest: timedel
     The signing period ends before the CA expires by the longest lifetime of a certificate below it, plus `overlap`, in
     which the ceremony for its successor takes place.
     """
-    return f"{format_duration(overlap)} leaves no signing period: certificates below take {format_duration(longest)} of {format_duration(lifetime)}"
+    return f"{format_duration(overlap)} leaves no signing period: certificates of {format_duration(longest)} must end before the authority, which is valid for {format_duration(lifetime)}"
 
 
 def _host_faults(inventory: Inventory, removed_places: set[Place]) -> Iterator[Fault]:
@@ -257,32 +259,34 @@ def _host_faults(inventory: Inventory, removed_places: set[Place]) -> Iterator[F
         yield from _trust_faults(name, host)
         yield from _probe_faults(inventory, name)
         if host.reload and not host.proxy:
-            yield (
-                ("hosts", name, "reload"),
-                "reloads the proxy, and this host has none: write proxy, or leave reload out",
-            )
-        blocks = inventory.blocks(host.network)
-        if not blocks and not {("networks",), ("networks", host.network)} & removed_places:
+            fault = "reloads the proxy, and this host has none: write proxy, or leave reload out"
+            yield ("hosts", name, "reload"), fault
+        is_network_invalid = not removed_places.isdisjoint({("networks",), ("networks", host.network)})
+        if not inventory.blocks(host.network) and not is_network_invalid:
             defined_text = f"; defined: {', '.join(inventory.networks) or 'none'}"
             hint = did_you_mean(host.network, list(inventory.networks)) or defined_text
             yield ("hosts", name, "network"), f"unknown network {host.network!r}{hint}"
-        for address in host.addresses:
-            place = ("hosts", name, "address")
-            if blocks and not any(address in block for block in blocks):
-                yield place, f"{address} is outside network {host.network} ({', '.join(map(str, blocks))})"
-            if owners.setdefault(address, name) != name:
-                yield place, f"{address} is already used by host {owners[address]}"
-        repeated_address = _first_repeated(host.addresses)
-        if repeated_address is not None:
-            yield ("hosts", name, "address"), f"{repeated_address} is listed twice"
-    if (
-        inventory.publish.host not in inventory.hosts
-        and not {("hosts",), ("hosts", inventory.publish.host)} & removed_places
-    ):
-        hint = did_you_mean(inventory.publish.host, list(inventory.hosts))
-        yield ("publish", "host"), f"unknown host {inventory.publish.host!r}{hint}"
+        yield from _address_faults(inventory, name, owners)
+    publisher = inventory.publish.host
+    is_publisher_invalid = not removed_places.isdisjoint({("hosts",), ("hosts", publisher)})
+    if publisher not in inventory.hosts and not is_publisher_invalid:
+        yield ("publish", "host"), f"unknown host {publisher!r}{did_you_mean(publisher, list(inventory.hosts))}"
     yield from _publisher_faults(inventory)
     yield from _local_faults(inventory)
+
+
+def _address_faults(inventory: Inventory, name: str, owners: dict[IpAddress, str]) -> Iterator[Fault]:
+    """Yield faults of the addresses of a host, and add it to `owners`, the first host of each address so far."""
+    host, place = inventory.hosts[name], ("hosts", name, "address")
+    blocks = inventory.blocks(host.network)
+    for address in host.addresses:
+        if blocks and not any(address in block for block in blocks):
+            yield place, f"{address} is outside network {host.network} ({', '.join(map(str, blocks))})"
+        if owners.setdefault(address, name) != name:
+            yield place, f"{address} is already used by host {owners[address]}"
+    repeated_address = _first_repeated(host.addresses)
+    if repeated_address is not None:
+        yield place, f"{repeated_address} is listed twice"
 
 
 def _trust_faults(name: str, host: Host) -> Iterator[Fault]:
@@ -342,10 +346,7 @@ def _window_faults(inventory: Inventory, name: str) -> Iterator[Fault]:
     """Yield faults of a `window` that contains no time of `schedule`: the host would never be deployed."""
     window, times = inventory.hosts[name].window, inventory.schedule
     if window and not times:
-        yield (
-            ("hosts", name, "window"),
-            "needs schedule: [06:00], the times at which cron runs doit",
-        )
+        yield ("hosts", name, "window"), "needs schedule: [06:00], the times at which cron runs doit"
     elif window and not any(is_in_window(time.fromisoformat(run), window) for run in times):
         yield ("hosts", name, "window"), f"{window} contains no run: doit runs at {', '.join(times)} (schedule)"
 
@@ -359,14 +360,12 @@ def _name_faults(inventory: Inventory, position_text: PositionText) -> Iterator[
             yield claim.place, fault
         first_place = at_host.setdefault((claim.owner, claim.name), claim.place)
         if first_place is not claim.place and not _may_share_name(inventory, first_place, claim.place):
-            user = dotted_path(first_place)[:-2]
-            yield (
-                claim.place,
-                f"{claim.name} {'is listed twice' if first_place == claim.place else f'is already used by {user}'}",
-            )
+            is_same_place = first_place == claim.place
+            fault = "is listed twice" if is_same_place else f"is already used by {dotted_path(first_place)}"
+            yield claim.place, f"{claim.name} {fault}"
         elif conflict := names.conflict(claim):
             other = conflict.earlier_claim
-            fault = f"{claim.name} is already used by {dotted_path(other.place)[:-2]}{position_text(other.place)}"
+            fault = f"{claim.name} is already used by {dotted_path(other.place)}{position_text(other.place)}"
             yield claim.place, f"{fault}; if both hosts serve it: hosts.{claim.owner}.shared: true"
         names.add([claim])
 

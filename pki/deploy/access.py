@@ -58,14 +58,14 @@ def open_session(endpoint: Endpoint, roots: Path, identity: Path) -> ResumableSe
     return ResumableSession(tuple(tickets)) if tickets else None
 
 
-def improper_access(
+def acceptance_text(
     endpoint: Endpoint,
     roots: Path,
     identity: Path,
     session: ResumableSession | None = None,
     witness: ClientContext | None = None,
 ) -> str:
-    """Return how a client that must be refused was accepted, as a phrase after the service's name; "" if it was refused.
+    """Return how a client was accepted, as a phrase after the service's name; "" if it was refused.
 
     Tries a new handshake with `identity` (a PEM file with key and certificate), the session that the server gave in
     it, and `session`, which was opened before. A refusal is a TLS alert about the certificate, HTTP 400, 403, 495 or
@@ -123,7 +123,8 @@ def _entry(
             failure = f"could not be reached: {error_text(error)}"
         else:
             return _judged(endpoint, answer), answer.session
-    if closed_count == TRIES and endpoint.speaks != "https" and witness and _is_answered(endpoint, witness):
+    is_always_closed = closed_count == TRIES and endpoint.speaks != "https"  # an HTTP server answers with a status
+    if is_always_closed and witness and _is_answered(endpoint, witness):
         return "", None
     raise Unreached(failure)
 

@@ -19,7 +19,7 @@ from pki.deploy.hooks import DeployHook
 from pki.deploy.host_payloads import HostPayloads
 from pki.deploy.host_records import HostRecords
 from pki.deploy.installed_crls import InstalledCrl
-from pki.deploy.new_root import NO_ROOT, TASK, NewRoot
+from pki.deploy.new_root import ACCEPT_ROOT, NO_ROOT, NewRoot
 from pki.deploy.payload import Payload
 from pki.deploy.preflight import Trust
 from pki.deploy.receipt import Receipt, file_record
@@ -51,8 +51,11 @@ class Engine(Protocol):
 class Delivery:
     """Decides whether a host must be brought up to its release, and delivers it.
 
-    `window` is its maintenance window. `destination` and `trust` are called only when they are needed (a host in a
-    folder needs `trust` alone). `engine` delivers instead of our own dialogue. `root` returns the root that issues now.
+    - `window` is its maintenance window.
+    - `destination` and `trust` are called only when they are needed. A host with `deliver: folder` needs `trust` alone.
+    - `engine` contacts the host (Ansible). Without one, this program does it (`HostChange`).
+    - `root` returns the root that issues now.
+    - `hook` runs the command of a host with `deliver: {command: …}`; it is None for every other host.
     """
 
     payloads: HostPayloads
@@ -83,8 +86,8 @@ class Delivery:
     def stale(self, cache: Cache, now: datetime) -> list[Reason]:
         """Return why the host must be brought up to date: another release, drift, or a check that is due.
 
-        Our own records are compared first (`_differences`), because that needs no contact. Where nothing differs, this
-        result is cached.
+        Our own records are compared first (`_differences_from_receipt`), because that needs no contact. Where nothing
+        differs, this result is cached.
         """
         unreported_reasons = self.engine.unreported(self.host) if self.engine else []
         if unreported_reasons:
@@ -96,11 +99,11 @@ class Delivery:
             [checked_at] = cached_times
             if not self._is_contact_due(checked_at, now):
                 return []
-        return self._remote_reasons(cache, now) if self.records.is_remote else self._folder_reasons(cache)
+        return self._host_reasons(cache, now) if self.records.is_contacted else self._folder_reasons(cache)
 
     def _folder_reasons(self, cache: Cache) -> list[Reason]:
         """Return why the folder of a host must be brought up to date; its files are compared with the receipt."""
-        reasons, paths = self._differences()
+        reasons, paths = self._differences_from_receipt()
         receipt = self.records.receipt
         if not reasons and receipt and self.hook:
             reasons = self._hook_reasons(receipt)
@@ -115,32 +118,31 @@ class Delivery:
     def _hook_reasons(self, receipt: Receipt) -> list[Reason]:
         """Return why the command of a host must run although its release is in the folder."""
         if receipt.transport != self.records.transport:
-            return [Why.CHANGED(what=f"hosts.{self.host}.deliver")]
+            return [Why.CHANGED(what=f"hosts.{self.host}.deliver")]  # the files came here by another transport
         failing_since = self.records.contact.failing_since
         return [Why.FAILING(date=failing_since[:10])] if failing_since else []
 
-    def _remote_reasons(self, cache: Cache, now: datetime) -> list[Reason]:
-        """Return why a remote host must be contacted now; nothing while it waits for its new root or its window."""
-        reasons, paths = self._differences()
+    def _host_reasons(self, cache: Cache, now: datetime) -> list[Reason]:
+        """Return why a host must be contacted now; nothing while it waits for its new root or its window."""
+        reasons, paths = self._differences_from_receipt()
         if not reasons and paths:
             files = [*paths, str(self.records.store.contact(self.host))]
             cache.remember(ArtifactId("deploy", self.host), self._cache_key, files, [self.records.contact.checked_at])
         if reasons and self.root_acceptance.waits_for_root:
             return []
         reasons = reasons or self._contact_reasons(now)
-        if not reasons or self.may_change(now) or self.is_urgent(now):
-            return reasons
-        return []
+        waits_for_window = bool(reasons) and not self.may_change(now) and not self.is_urgent(now)
+        return [] if waits_for_window else reasons
 
     @property
     def _cache_key(self) -> str:
-        """The part of the cache key that does not come from files."""
+        """What a cached answer depends on beside files: the transport and the pin."""
         pin = self.payloads.pin
         return f"{self.records.transport} pinned {pin.release}" if pin else self.records.transport
 
     def _is_contact_due(self, checked_at: str, now: datetime) -> bool:
-        """Return whether a remote host must be contacted, although nothing differs; `checked_at` is its last contact."""
-        if not self.records.is_remote:
+        """Return whether a host must be contacted, although nothing differs; `checked_at` is its last contact."""
+        if not self.records.is_contacted:
             return False
         return checked_at == NEVER_CHECKED or bool(self._contact_reasons(now))
 
@@ -153,32 +155,36 @@ class Delivery:
             return list(contact.drift)
         return [Why.CHECK_DUE(date=contact.checked_at[:10] or "no day yet")] if contact.is_old(now) else []
 
-    def _differences(self) -> tuple[list[Reason], set[str]]:
-        """Return where release and receipt differ, and the files that this depends on."""
-        path = self.records.store.receipt(self.host)
-        receipt, payload = receipts.load(path), self.payloads.desired()
+    def _differences_from_receipt(self) -> tuple[list[Reason], set[str]]:
+        """Return where the desired release differs from the receipt, and the files that the answer depends on."""
+        receipt_path = self.records.store.receipt(self.host)
+        receipt, payload = receipts.load(receipt_path), self.payloads.desired()
         if receipt is None:
             return [Why.RECEIPT_DAMAGED() if self.records.has_lost_receipt else Why.NEVER_DEPLOYED()], set()
         if payload is None:
             return [Why.RELEASE_MISSING()], set()
-        desired = {file.path: file_record(file) for file in payload.release.files}
+        # a file that the host held back at the last delivery is not sent again until its content changes
+        desired_files = {
+            file.path: file_record(file)
+            for file in payload.release.files
+            if receipt.held_back.get(file.path) != file.sha256
+        }
         deployed_files = {file["path"]: dict(file) for file in receipt.files}
-        desired = {path: file for path, file in desired.items() if receipt.held_back.get(path) != file["sha256"]}
-        reasons = [Why.ADDED(what=path) for path in desired if path not in deployed_files]
+        reasons = [Why.ADDED(what=path) for path in desired_files if path not in deployed_files]
         reasons += [
             Why.CHANGED(what=path)
-            for path in desired
-            if path in deployed_files and deployed_files[path] != desired[path]
+            for path, file in desired_files.items()
+            if path in deployed_files and deployed_files[path] != file
         ]
-        if not self.payloads.has_only_crls(payload):
-            reasons += [Why.SURPLUS(file=path) for path in deployed_files if path not in desired]
-        return reasons, {str(path), *payload.manifest_paths}
+        if not self.payloads.is_pinned_without_files(payload):  # else its other files stay, although none is desired
+            reasons += [Why.SURPLUS(file=path) for path in deployed_files if path not in desired_files]
+        return reasons, {str(receipt_path), *payload.manifest_paths}
 
     def is_behind(self, cache: Cache) -> bool:
         """Return whether the host lacks something, by our own records: it waits for its window or the next run."""
         name = ArtifactId("deploy", self.host)
         is_cached = cache.checked_in_this_run(name) is not None or cache.recall(name, self._cache_key) is not None
-        return not is_cached and bool(self._differences()[0])
+        return not is_cached and bool(self._differences_from_receipt()[0])
 
     # -- when the host may be changed --
 
@@ -187,18 +193,29 @@ class Delivery:
         return not self.window or is_in_window(now.astimezone().time(), self.window)
 
     def is_urgent(self, now: datetime) -> bool:
-        """Return whether the host cannot wait for its window: something expires soon, or a revocation is new."""
-        records = self.records
-        receipt, payload = records.receipt, self.payloads.desired()
-        if (receipt is None and not records.has_lost_receipt) or payload is None:
-            return False  # nothing was delivered yet, or nothing can be
+        """Return whether the host cannot wait for its window: something on it expires soon, or it lacks a revocation."""
+        receipt, payload = self.records.receipt, self.payloads.desired()
+        was_delivered = receipt is not None or self.records.has_lost_receipt
+        if not was_delivered or payload is None:
+            return False  # there is nothing on the host that could expire, or nothing to deliver
         if receipt and receipt.first_expiry and moment(receipt.first_expiry) - now < URGENT_BEFORE:
             return True
-        delivered_payload = records.history.payload(receipt.release) if receipt else records.history.newest
-        if delivered_payload is None:  # only a contact can show which CRLs the host has
-            return receipt is None or records.history.is_damaged(receipt.release)
-        destination = self.destination and self.destination()
-        return preflight.revokes_more(payload, delivered_payload, destination.canary if destination else 0)
+        return self._may_lack_revocation(payload, receipt)
+
+    def _may_lack_revocation(self, payload: Payload, receipt: Receipt | None) -> bool:
+        """Return whether the CRLs on the host may lack a serial number that a CRL of `payload` lists.
+
+        The kept copy of the delivered release shows what the host has; without a receipt, the newest kept copy. Where
+        receipt or copy is damaged, the answer is yes, because only a contact can show which CRLs the host has. Where no
+        copy of the delivered release is kept, nothing shows that a revocation is missing: the answer is no.
+        """
+        history = self.records.history
+        delivered_payload = history.payload(receipt.release) if receipt else history.newest
+        if delivered_payload is None:
+            return receipt is None or history.is_damaged(receipt.release)
+        # the revocation of a new canary is not urgent: its serial number does not count; 0 is that of no certificate
+        canary = self.destination().canary if self.destination else 0
+        return preflight.revokes_more(payload, delivered_payload, canary)
 
     # -- delivery --
 
@@ -211,8 +228,8 @@ class Delivery:
         if payload is None:
             raise PkiError("its release is missing", "./run doit")
         if self.hook:
-            return self._deliver_by_command(self.hook, payload, now)
-        if not self.records.is_remote:
+            return self._deliver_by_hook(self.hook, payload, now)
+        if not self.records.is_contacted:
             return self._deliver_to_folder(payload, now)
         self.root_acceptance.require_accepted_root()
         previous_receipt = self.records.receipt
@@ -227,10 +244,10 @@ class Delivery:
             raise self.records.record_failure(payload, error, now) from None
 
     def _outcome(self, reasons: Sequence[Reason], previous_receipt: Receipt | None) -> Outcome:
-        """Return the outcome for a remote host; UNCHANGED when nothing was done there."""
+        """Return the outcome for a host that was contacted; UNCHANGED when nothing was done there."""
         if not reasons:
             return UNCHANGED
-        pin, new_receipt = self.payloads.pinned(), self.records.receipt
+        pin, new_receipt = self.payloads.pin, self.records.receipt
         # the operator pinned the host after the previous delivery, and this delivery brought it to that release
         is_rollback = (
             pin
@@ -240,7 +257,7 @@ class Delivery:
         )
         return Outcome(Verb.ROLLED_BACK if is_rollback else Verb.DEPLOYED, tuple(reasons))
 
-    def _deliver_by_command(self, hook: DeployHook, payload: Payload, now: datetime) -> Outcome:
+    def _deliver_by_hook(self, hook: DeployHook, payload: Payload, now: datetime) -> Outcome:
         """Write the files into the folder of the host, run its command, and verify the services.
 
         The receipt is written after a success only, so that the next run tries again.
@@ -300,7 +317,7 @@ class Delivery:
         payload = self.payloads.desired()
         if payload is None:
             raise PkiError("its release is missing", f"./run doit release:{self.host}")
-        if not records.is_remote:
+        if not records.is_contacted:
             return list(installed_crls.read_from_folder(records.store.host_root(self.host), payload))
         destination = self._resolve_destination()
         crls = installed_crls.fetch(destination.transport, payload.crls(), as_root=destination.as_root)
@@ -314,16 +331,17 @@ class Delivery:
             records.history.add_log_entry(
                 now, receipt.release, "drift", drift=[reason.as_json() for reason in outcome.drift]
             )
-        if previous and self.payloads.has_only_crls(change.payload):
+        if previous and self.payloads.is_pinned_without_files(change.payload):  # its other files stay, here and there
             files = {file["path"]: file for file in (*previous.files, *receipt.files)}
             receipt = replace(receipt, release=previous.release, files=tuple(files[path] for path in sorted(files)))
         if receipt != previous:
             verifications = {name: str(verdict) for name, verdict in (receipt.verification or {}).items()}
-            if previous and receipt == replace(previous, verification=receipt.verification):
+            is_only_verified = previous is not None and receipt == replace(previous, verification=receipt.verification)
+            if is_only_verified:
                 records.history.add_log_entry(now, receipt.release, "checked", verification=verifications)
             else:
                 if any(not file.crl for file in change.payload.release.files):
-                    pin = self.payloads.pinned()
+                    pin = self.payloads.pin
                     records.history.keep_release(change.payload, pinned=pin.release if pin else "")
                 records.history.add_log_entry(
                     now, receipt.release, "delivered", files=len(outcome.done), verification=verifications
@@ -334,7 +352,7 @@ class Delivery:
 
     def change(self, payload: Payload, receipt: Receipt | None, now: datetime) -> HostChange:
         """Return the change that brings the host to `payload`."""
-        is_pinned, is_part = self.payloads.pinned() is not None, self.payloads.has_only_crls(payload)
+        is_pinned, is_part = self.payloads.pin is not None, self.payloads.is_pinned_without_files(payload)
         if receipt and is_part:
             paths = {file.path for file in payload.release.files}
             receipt = replace(receipt, files=tuple(file for file in receipt.files if file["path"] in paths))
@@ -346,8 +364,8 @@ class Delivery:
         return self.destination()
 
     def state(self, now: datetime) -> str:
-        """Return what the operator needs to know about a remote host: pinned, failing, not verified, waiting; or ""."""
-        receipt, contact, pin, parts = self.records.receipt, self.records.contact, self.payloads.pinned(), list[str]()
+        """Return what the operator needs to know about a host: pinned, failing, not verified, waiting; or ""."""
+        receipt, contact, pin, parts = self.records.receipt, self.records.contact, self.payloads.pin, list[str]()
         if pin and pin.release:
             parts.append(f"pinned to {pin.release[:12]} since {pin.since:%Y-%m-%d}")
         if contact.failing_since:
@@ -362,8 +380,8 @@ class Delivery:
         if services_passing_on:
             parts.append(f"the probe is passed on: {', '.join(services_passing_on)}")
         if self.root_acceptance.waits_for_root:
-            parts.append(f"waits for {TASK}")
-        if not self.may_change(now) and self._differences()[0]:
+            parts.append(f"waits for {ACCEPT_ROOT}")
+        if not self.may_change(now) and self._differences_from_receipt()[0]:
             parts.append(f"waits for its window {self.window}")
         return "; ".join(parts)
 

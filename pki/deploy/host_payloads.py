@@ -12,15 +12,19 @@ from pki.deploy.payload import Payload
 
 @dataclass
 class HostPayloads:
-    """The releases of one host; `pinned` returns the one at which it stays, None if it follows its releases."""
+    """The releases of one host.
+
+    `recorded_pin` returns the release at which the host stays by the decisions in the ledger, None if it follows its
+    releases. What counts for a delivery is `pin`.
+    """
 
     records: HostRecords
-    pinned: Callable[[], PinnedRelease | None] = lambda: None
+    recorded_pin: Callable[[], PinnedRelease | None] = lambda: None
 
     @property
     def pin(self) -> PinnedRelease | None:
-        """The release at which a remote host stays; a folder is never pinned."""
-        return self.pinned() if self.records.is_remote else None
+        """The release at which a host stays that is contacted. A folder is never pinned, whatever is recorded of its host."""
+        return self.recorded_pin() if self.records.is_contacted else None
 
     def desired(self) -> Payload | None:
         """Return what must be on the host: its release, or the pinned one, with the newest CRLs.
@@ -43,8 +47,8 @@ class HostPayloads:
         receipt = self.records.receipt
         if receipt is None:
             return None
-        return self.records.history.payload(receipt.release) if self.records.is_remote else self.desired()
+        return self.records.history.payload(receipt.release) if self.records.is_contacted else self.desired()
 
-    def has_only_crls(self, payload: Payload) -> bool:
-        """Return whether only the CRLs of a pinned host are known: its other files stay as they are."""
+    def is_pinned_without_files(self, payload: Payload) -> bool:
+        """Return whether the host is pinned, and `payload` has only CRLs, because the files of that release are lost."""
         return self.pin is not None and all(file.crl for file in payload.release.files)

@@ -36,13 +36,13 @@ class HostRecords:
     transport: str = "folder"
 
     @property
-    def is_remote(self) -> bool:
-        """Return whether the host is reached by a dialogue with pki-apply, not by writing into a folder."""
+    def is_contacted(self) -> bool:
+        """Return whether deliveries contact pki-apply on the host (over ssh, or on this machine), not only write a folder."""
         return self.transport not in {"folder", "command"}
 
     @property
-    def is_verified(self) -> bool:
-        """Return whether a delivery is verified over the network; of files in a folder alone, nothing can be verified."""
+    def has_verified_services(self) -> bool:
+        """Return whether services are verified over the network after a delivery: not with `deliver: folder`."""
         return self.transport != "folder"
 
     @cached_property
@@ -73,10 +73,10 @@ class HostRecords:
     @property
     def drift(self) -> Sequence[Reason]:
         """The known drift of the host: of a folder by checking it now, of a remote host by the last check."""
-        if self.is_remote:
+        if self.is_contacted:
             return (*self.contact.drift, *self.contact.writable)
         receipt = self.receipt
-        if self.is_verified and self.contact.failing_since:
+        if self.has_verified_services and self.contact.failing_since:
             return ()  # its command failed: the folder is newer than the receipt
         return self.folder_drift(receipt) if receipt else ()
 
@@ -92,13 +92,13 @@ class HostRecords:
     def record_drift(self, drift: Sequence[Reason], writable: Sequence[Reason] = ()) -> None:
         """Record the drift that a check found, for the next run and for health."""
         contact = replace(self.contact, drift=tuple(drift), writable=tuple(writable))
-        if self.is_remote and self.contact != contact:
+        if self.is_contacted and self.contact != contact:
             with suppress(PkiError):  # on a read-only project the command still reports it
                 self.save_contact(contact)
 
     def record_unreached(self, error: PkiError, now: datetime) -> None:
         """Record that a check could not reach the host, so that the next run tries again."""
-        if self.is_remote:
+        if self.is_contacted:
             with suppress(PkiError):  # on a read-only project the command still reports it
                 self.save_contact(self.contact.failed(now, error))
 

@@ -89,12 +89,12 @@ class Session:
         """Return the state of every file in the manifest, and fill `surplus` and `writable`."""
         rows, states, notices = list(self._rows.values()), list[FileState](), list[Answer]()
         while "looked" not in (answer := self._answer()):
-            if len(states) == len(rows) and answer.keys() & {host_output.MORE, host_output.WRITABLE}:
+            if len(states) < len(rows):
+                states.append(file_state(self._transport.host, rows[len(states)], answer))
+            elif answer.keys() & {host_output.MORE, host_output.WRITABLE}:  # they follow the states of the files
                 notices.append(answer)
-                continue
-            if len(states) == len(rows):
+            else:
                 raise invalid_answer(self._transport.host, answer)
-            states.append(file_state(self._transport.host, rows[len(states)], answer))
         if len(states) != len(rows):
             raise invalid_answer(self._transport.host, answer)
         self.surplus = surplus_files(self._transport.host, notices)
@@ -107,9 +107,10 @@ class Session:
         Returns b"" for any other file.
         """
         self._send(f"show {state.row.number}\n".encode())
-        size = self._answer().get("bytes")
+        answer = self._answer()
+        size = answer.get("bytes")
         if size is None:
-            raise invalid_answer(self._transport.host, {"bytes": size})
+            raise invalid_answer(self._transport.host, answer)
         if size > limit:
             path, host = state.row.file.path, self._transport.host
             raise PkiError(

@@ -10,8 +10,8 @@ from pki.deploy.payload import Payload
 from pki.deploy.preflight import Trust
 from pki.deploy.receipt import Receipt
 
-TASK = "deploy.accept-root"
-COMMAND = f"./run invoke {TASK}"
+ACCEPT_ROOT = "deploy.accept-root"
+COMMAND = f"./run invoke {ACCEPT_ROOT}"
 
 
 @dataclass(frozen=True, slots=True)

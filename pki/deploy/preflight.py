@@ -208,19 +208,11 @@ def check_release(
     certificates = [certificate for parsed in parsed_files for certificate in parsed.certificates]
     leaves = {name: leaf for parsed in parsed_files for leaf in parsed.leaves for name in alternative_names(leaf)}
     faults = [
-        *(
-            f"{file.path!r} contains characters that a target must not have"
-            for file in _files_with_invalid_paths(payload)
-        ),
+        *_path_faults(payload),
         *_key_faults(parsed_files, certificates),
         *(fault for parsed in parsed_files for fault in _leaf_faults(parsed, trust, now, certificates)),
         *(fault for parsed in parsed_files for fault in _crl_faults(parsed, trust, now)),
-        *(
-            f"{parsed.file.path} has the root, and is for a server that uses GnuTLS: it would accept a server's certificate as a client"
-            for parsed in parsed_files
-            if parsed.file.managed in without_root
-            and any(certificate.public_bytes(Encoding.DER) in trust.root_ders for certificate in parsed.certificates)
-        ),
+        *_root_faults([parsed for parsed in parsed_files if parsed.file.managed in without_root], trust),
         *(f"no certificate is valid for {name}" for name in names if leaves and name not in leaves),
     ]
     if faults:
@@ -231,8 +223,16 @@ def check_release(
     return ReleaseContents(leaves, first_expiry=min(expiries, default=None), crls=crls)
 
 
-def _files_with_invalid_paths(payload: Payload) -> list[File]:
-    return [file for file in payload.release.files if not PATH.fullmatch(file.path)]
+def _path_faults(payload: Payload) -> Iterator[str]:
+    for file in payload.release.files:
+        if not PATH.fullmatch(file.path):
+            yield f"{file.path!r} contains characters that a target must not have"
+
+
+def _root_faults(files_for_gnutls: Iterable[ParsedReleaseFile], trust: Trust) -> Iterator[str]:
+    for parsed in files_for_gnutls:
+        if any(certificate.public_bytes(Encoding.DER) in trust.root_ders for certificate in parsed.certificates):
+            yield f"{parsed.file.path} has the root, and is for a server that uses GnuTLS: it would accept a server's certificate as a client"
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------
@@ -250,9 +250,8 @@ def _key_faults(parsed_files: list[ParsedReleaseFile], certificates: list[x509.C
         if not parsed.public_keys:
             continue
         own_certificates = parsed.certificates if parsed.file.any_order else parsed.certificates[:1]
-        if own_certificates and not {public_der(certificate.public_key()) for certificate in own_certificates} & set(
-            parsed.public_keys
-        ):
+        own_keys = {public_der(certificate.public_key()) for certificate in own_certificates}
+        if own_certificates and own_keys.isdisjoint(parsed.public_keys):
             yield f"the key in {path} does not match the certificate beside it"
         elif not certified_keys.issuperset(parsed.public_keys):
             yield f"the key in {path} matches no certificate"

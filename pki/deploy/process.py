@@ -73,7 +73,7 @@ class Process:
         self._buffer, self._errors = bytearray(), b""
         self._channels = [self._out, self._err]
         self._limits = limits
-        self._ends = time.monotonic() + limits.whole
+        self._whole_deadline = time.monotonic() + limits.whole
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +91,7 @@ class Process:
 
     def extend_deadline(self, seconds: float) -> None:
         """Add seconds to the total limit, for time in which the process had to wait for us."""
-        self._ends += seconds
+        self._whole_deadline += seconds
 
     def send(self, data: bytes) -> None:
         """Write all bytes to the process."""
@@ -101,7 +101,8 @@ class Process:
                 view = view[os.write(self._in, view) :]
                 deadline = self._deadline()
             except BlockingIOError:
-                ready_pipes = wait_ready(self._channels[1:], [self._in], self._remaining(deadline))
+                error_pipe = self._channels[1:]  # none once standard error is closed
+                ready_pipes = wait_ready(error_pipe, [self._in], self._remaining(deadline))
                 if self._err in ready_pipes:
                     self._read_errors()
                 if self._in not in ready_pipes and not self._remaining(deadline):
@@ -168,12 +169,12 @@ class Process:
                 return
 
     def _limit_error(self, phrase: str) -> LimitError:
-        if time.monotonic() >= self._ends:
+        if time.monotonic() >= self._whole_deadline:
             return LimitError(f"took longer than {self._limits.whole:g} s in all")
         return LimitError(f"{phrase} for {self._limits.progress:g} s")
 
     def _remaining(self, deadline: float) -> float:
-        return max(0.0, min(deadline, self._ends) - time.monotonic())
+        return max(0.0, min(deadline, self._whole_deadline) - time.monotonic())
 
     def _read_errors(self) -> None:
         """Read from standard error, and keep its last part."""
@@ -200,7 +201,7 @@ class Process:
     def _wait(self) -> int:
         """Wait for the exit, first for the end of the output: `Popen.wait` polls with sleeps."""
         deadline = time.monotonic() + EXIT_TIMEOUT
-        self._ends = max(self._ends, deadline)
+        self._whole_deadline = max(self._whole_deadline, deadline)
         with contextlib.suppress(DisconnectedError):
             while self._process.returncode is None:  # its own children may keep the pipe open
                 self._read_some(deadline)

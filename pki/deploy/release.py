@@ -300,8 +300,8 @@ def _file_of(
         return render_header(managed, name, release_spec.templates, context)
 
     path, owner = header("deploy-target"), header("deploy-owner")
-    parts = PurePosixPath(path).parts
-    if not path.startswith("/") or ".." in parts or path.endswith("/") or not path.isprintable():
+    is_absolute_file = path.startswith("/") and not path.endswith("/")
+    if not is_absolute_file or ".." in PurePosixPath(path).parts or not path.isprintable():
         raise PkiError(f"{managed.place('deploy-target')}: {path!r} is not an absolute path of a file, without ..")
     if not OWNER.fullmatch(owner):
         what = f"{managed.place('deploy-owner')}: expected user:group such as root:Debian-exim, got {owner!r}"

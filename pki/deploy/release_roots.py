@@ -57,6 +57,7 @@ def find_roots(payload: Payload) -> Roots:
             sections |= dict.fromkeys(section for section, _ in certificates if section)
             fingerprints |= {certificate.fingerprint(SHA256()).hex(): None for _, certificate in certificates}
     roots = list(sections)[:MAX_ROOTS]
+    # what such a file may have after a root was removed: each selection, oldest or newest root first
     for count in range(1, len(roots) + 1):
         for selection in combinations(roots, count):
             for order in (selection, selection[::-1]):

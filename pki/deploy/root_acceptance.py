@@ -23,7 +23,7 @@ class RootAcceptance:
     def has_another_root(self) -> bool:
         """Return whether the host was deployed under a root that no cross-certificate connects with the present root."""
         root, receipt = self.root(), self.payloads.records.receipt
-        if not self.payloads.records.is_remote or not root.fingerprint or self.trust is None:
+        if not self.payloads.records.is_contacted or not root.fingerprint or self.trust is None:
             return False
         return root.is_unconnected_to(
             receipt, lambda: self.payloads.delivered if receipt else self.payloads.records.history.newest, self.trust()

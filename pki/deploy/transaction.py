@@ -43,7 +43,7 @@ from pki.deploy.ssh import Transport
 from pki.deploy.tls_client import Endpoint, Prober, fingerprint
 from pki.deploy.verification import Expectation, Verification
 
-MAX_LINKS = 20  # symbolic links on a host that were replaced: so many are named, and the others are counted
+MAX_LINKS, MAX_FILES = 20, 4  # of replaced symbolic links, and of other changed files, at most so many are named
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class HostOutcome:
     drift: tuple[Reason, ...] = ()
     writable: tuple[Reason, ...] = ()
 
-    def listing_also(self, surplus: Sequence[Mapping[str, str]]) -> HostOutcome:
+    def with_surplus(self, surplus: Sequence[Mapping[str, str]]) -> HostOutcome:
         """Return the same outcome with files of earlier releases on the receipt, so that the next change removes them."""
         paths = {file["path"] for file in self.receipt.files}
         more = [{**file, "sha256": NO_DIGEST} for file in surplus if file["path"] not in paths]
@@ -90,11 +90,11 @@ class HostOutcome:
 class HostChange:
     """One release on its way to one host.
 
-    `previous` is the receipt of the last delivery: the files with their SHA-256. If it is lost, `surplus` is the host's own
-    list of files. The methods take `delivered`, the contents of those files, to compare CRLs. A `pinned` host stays at an
-    earlier release, so it may lack services that pki.yaml has gained since. `recall` returns a CRL that was sent before, by
-    its SHA-256. With `is_part`, the payload is only a part of the release, such as its CRLs outside the host's window: the
-    other files of the host stay, and the receipt lists them.
+    - `previous` is the receipt of the last delivery. Methods that compare CRLs take `delivered`, the contents of its files.
+    - `surplus` is the host's own list of the files that it got from us, if that receipt is lost.
+    - A `pinned` host stays at an earlier release, so it may lack services that pki.yaml has gained since.
+    - `recall` returns a CRL that was sent before, by its SHA-256.
+    - With `is_part`, the payload has only the CRLs of a pinned host: its other files stay, and the receipt lists them.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class HostChange:
         return [state for state in states if state.status.is_to_be_placed]
 
     @property
-    def _was_checked(self) -> bool:
+    def _needs_no_check(self) -> bool:
         """Return whether the same release was checked when it was delivered, and nothing in it has expired since.
 
         Its check need not be repeated then. A pinned host is always checked: its old release may contain a certificate that
@@ -199,11 +199,11 @@ class HostChange:
         Raises PkiError: UnreachableError when there was no contact, HostRefusal when the host refused the change or it
         was rolled back.
         """
-        contents = None if self._was_checked else self.check_release(delivered)
+        contents = None if self._needs_no_check else self.check_release(delivered)
         with self.session() as session:
             states = self.note_states(session.inspect())
             if session.surplus and self.needs_surplus_list and not self._is_part:
-                session.end()  # the second delivery knows the surplus, so it does not come here again
+                session.end()  # the second delivery knows the host's list, so it does not come here again
                 return self._restarted_with(session.surplus).deliver(delivered)
             if states or session.stuck or not self.is_already_deployed:
                 contents = contents or self.check_release(delivered)
@@ -215,7 +215,7 @@ class HostChange:
                 session.end()
                 outcome = self.outcome(contents, states, verifications)
                 if self._is_part and self.needs_surplus_list:
-                    outcome = outcome.listing_also(session.surplus)
+                    outcome = outcome.with_surplus(session.surplus)
                 return replace(outcome, done=(*outcome.done, *foreign_crls), writable=session.writable)
             session.end()
         return replace(self._verify_unchanged_services(contents, delivered), writable=session.writable)
@@ -344,7 +344,7 @@ class HostChange:
         return verifications
 
     def expectations(self, contents: ReleaseContents) -> dict[str, Expectation]:
-        """Return what each service must do after this change; see the function of the same name."""
+        """Return what each service must do after this change, by its name."""
         return expectations(self.payload, contents, self.destination.endpoints, self.destination.canary)
 
     def _held_back_reasons(self) -> Iterator[Reason]:
@@ -369,7 +369,7 @@ class HostChange:
 def expectations(
     payload: Payload, contents: ReleaseContents, endpoints: Iterable[Endpoint], canary: int
 ) -> dict[str, Expectation]:
-    """Return what each of `endpoints` must do once the release is deployed, by name; `contents` are those of the release.
+    """Return what each of `endpoints` must do once the release is deployed, by name.
 
     If a file of the release names the test identity PROBE, the proxy itself must answer it. The certificate `canary` must
     be refused if a CRL of the release lists it.
@@ -392,7 +392,7 @@ def _done_reasons(states: Sequence[FileState]) -> list[Reason]:
     reasons = [state.reason for state in states if state.status is not FileStatus.LINK]
     if len(links) > MAX_LINKS:
         links[MAX_LINKS:] = [Why.MORE_LINKS(count=len(links) - MAX_LINKS)]
-    return [*links, *(reasons if len(reasons) <= 4 else [*reasons[:2], Why.MORE_FILES(count=len(reasons) - 2)])]
+    return [*links, *(reasons if len(reasons) <= MAX_FILES else [*reasons[:2], Why.MORE_FILES(count=len(reasons) - 2)])]
 
 
 def differences(states: Iterable[FileState]) -> list[Reason]:

@@ -1,11 +1,10 @@
 """Verify the services of a host from outside, with new handshakes, against the certificate that was deployed.
 
-A service behind a proxy is verified when several handshakes in a row serve the deployed certificate, its chain and name verify up to
-the root, a client without a certificate is refused, the probe is accepted, the revoked canary is refused (also in a
-resumed session), and a request whose Host is another name than that of the handshake is refused. With `access: tls`, a
-client without a certificate must get the same status as the probe. Servers that read the files themselves are
-verified in the same way, in their own protocol (`questions.py`); where its answer does not show whether the certificate
-decided, nobody calls that verified.
+A service behind a proxy is verified when several handshakes in a row serve the deployed certificate, its chain and name
+verify up to the root, a client without a certificate is refused, the probe is accepted, the revoked canary is refused
+(also in a resumed session), and a request whose Host is another name than that of the handshake is refused. With
+`access: tls`, a client without a certificate must get the same status as the probe. Servers that read the files
+themselves are verified in their own protocol (`questions.py`); an answer that decides nothing is never "verified".
 
 Where the certificate did not change, nothing distinguishes the new workers of a proxy from the old ones, which answer
 for a moment after a reload. Such a service is verified twice.
@@ -150,6 +149,7 @@ def check_before(endpoints: Sequence[Endpoint], prober: Prober) -> dict[Endpoint
 
 
 def _before(endpoint: Endpoint, prober: Prober) -> ServiceBefore | None:
+    """Return the state of an endpoint; None if it accepts no connection."""
     if not is_reachable(endpoint):
         return None
     try:
@@ -212,10 +212,13 @@ def _verify_endpoint(
     before: Mapping[Endpoint, ServiceBefore] | None,
     prober: Prober,
 ) -> Verification:
+    """Return the verification of one endpoint. A service whose certificate did not change is verified twice (see above)."""
     states, expectation = before or {}, expectations.get(endpoint.name)
     if endpoint not in states and not is_reachable(endpoint):
         return NOT_VERIFIED
-    if expectation is None:
+    if (
+        expectation is None
+    ):  # the release has no certificate for it: of a pinned host without this service, or of CRLs alone
         return VERIFIED
     state = NO_CHANGE if before is None else states.get(endpoint, ServiceBefore())
     result = _verify_until_timeout(endpoint, expectation, state, prober)
@@ -362,8 +365,7 @@ def check_identities(
         raise NotVerified(f"refuses our own client certificate with {status}")
     if expectation.revokes and endpoint.revokes and prober.canary:
         if status in NO_ENTRY:
-            text = f"not verified: the probe and the revoked canary both get {status}"
-            return Verification(Verdict.UNDECIDED, text)
+            return Verification(Verdict.UNDECIDED, f"not verified: the probe and the revoked canary both get {status}")
         if admission_text := admission(endpoint, prober.as_canary):
             raise WronglyAdmitted(f"lets the revoked canary {admission_text}")
     return VERIFIED if answers or not endpoint.is_proxied else PASSED_ON

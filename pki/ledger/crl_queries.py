@@ -11,7 +11,7 @@ from pki.ledger.database import DatabaseUser
 from pki.ledger.listed_serials import has_recorded_crl
 from pki.ledger.rows import as_hex, checked_integer, checked_text, instant
 from pki.ledger.tables import certificates, crls, revocations
-from pki.ledger.types import RecordedCrl
+from pki.ledger.types import RecordedCrl, Revocation
 from pki.x509.revocation import CrlEntry
 
 MOST_SELECTED_SERIALS = 500  # in one statement: for more serial numbers, reading every row is faster
@@ -41,6 +41,21 @@ class SqlCrlQueries(DatabaseUser):
             dates = {at: instant(at) for _, at, _ in rows}  # once for each date: many entries have the same
             entries = [CrlEntry(int(serial, 16), dates[at], checked_text(reason)) for serial, at, reason in rows]
         return entries if only is None else [entry for entry in entries if entry.serial in only]
+
+    def revocations(self, issuer: str) -> list[Revocation]:
+        """Return every recorded revocation of an issuer, oldest first, also of certificates that have expired."""
+        query = sql.select(revocations).where(revocations.c.issuer == issuer).order_by(revocations.c.seq)
+        with self._database.reading() as db:
+            return [
+                Revocation(
+                    int(row.serial, 16),
+                    f"serial {int(row.serial, 16):x}",
+                    checked_text(row.reason),
+                    instant(row.revoked_at),
+                    instant(row.not_after),
+                )
+                for row in db.execute(query)
+            ]
 
     def last_crl(self, issuer: str, *, this_update_until: datetime | None = None) -> RecordedCrl | None:
         """Return the recorded CRL of a generation with the highest number, or None.

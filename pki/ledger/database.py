@@ -201,7 +201,8 @@ class Database:
 
     def _must_stay_as_it_is(self, engine: Engine) -> bool:
         """Return whether the file has tables of an older version that must not, or cannot, be upgraded now."""
-        if not self.is_sqlite or self._is_copy or (self._upgrades and not self._is_read_only):
+        may_upgrade = self._upgrades and not self._is_read_only
+        if not self.is_sqlite or self._is_copy or may_upgrade:
             return False
         with engine.begin() as db:
             if not sql.inspect(db).has_table(head.name):

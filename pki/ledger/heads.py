@@ -29,7 +29,8 @@ def write_head(db: Connection, folder: Path) -> None:
     """Write the head of the ledger to `ca/`. A head that the ledger does not contain stays there as evidence."""
     seq, digest = db.execute(READ_HEAD).one()
     previous = observed_head(folder, LEDGER_HEAD)
-    if not seq or (previous and (previous[:2] == (seq, digest) or not contains_or_accepted(db, previous))):
+    is_written = previous is not None and previous[:2] == (seq, digest)
+    if not seq or is_written or (previous and not contains_or_accepted(db, previous)):
         return
     revocation_count = db.execute(sql.select(sql.func.count()).select_from(revocations)).scalar()
     content = sealed_records.encode_sealed({"events": seq, "head": digest, "revocations": revocation_count})

@@ -54,11 +54,11 @@ class SqlRecorder(DatabaseUser):
         *,
         reason: str,
         at: datetime,
-        withhold: Mapping[str, str] = MappingProxyType({}),
+        stop_replacement: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Record revocations; `reason` is one of REASONS.
 
-        `withhold` names the artifacts that no run may issue again, each with the detail of that decision for the ledger.
+        `stop_replacement` names the artifacts that no run may issue again, each with the detail of that decision for the ledger.
         (`--no-replace`). Both are recorded in one transaction. In two, a process that is killed in between would leave a
         revocation without its decision, and the next run would issue the replacement.
         """
@@ -68,7 +68,7 @@ class SqlRecorder(DatabaseUser):
         for certificate in revoked:
             revocation = Revocation(certificate.serial, certificate.artifact, reason, at, certificate.not_after)
             records.append(("revocation", certificate.artifact, revocation_row(revocation, certificate.issuer)))
-        for artifact, detail in withhold.items():
+        for artifact, detail in stop_replacement.items():
             records.append(("decision", artifact, decision_row(artifact, "withheld", detail, at)))
         with self._recording() as db:
             for certificate in revoked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import sqlalchemy as sql
@@ -15,7 +16,7 @@ from pki.ledger.listed_serials import last_number, listed_serials
 from pki.ledger.rows import Record, as_hex, certificate_row, crl_row, decision_row, instant, revocation_row
 from pki.ledger.tables import certificates, revocations
 from pki.ledger.types import ACCEPTED, Head, RecoveredRevocations, Revocation
-from pki.x509.revocation import CrlEntry, crl_entry, crl_number
+from pki.x509.revocation import crl_entry, crl_number
 
 
 class SqlRecovery(DatabaseUser):
@@ -48,9 +49,12 @@ class SqlRecovery(DatabaseUser):
         """
         entries_by_serial = {entry.serial_number: entry for entry in crl}
         missing_serials = self._unrecorded(entries_by_serial, issuer)
-        records = self._records(
-            [crl_entry(entries_by_serial[serial]) for serial in missing_serials], issuer, default_expiry, source
-        )
+        missing_entries = [crl_entry(entries_by_serial[serial]) for serial in missing_serials]
+        revoked = [
+            Revocation(entry.serial, f"serial {entry.serial:x}", entry.reason, entry.revoked_at, default_expiry)
+            for entry in missing_entries
+        ]
+        records = self._records(revoked, issuer, source)
         number = crl_number(crl)
         with self._database.reading() as db:
             is_newest = number > (last_number(db, issuer) or 0)
@@ -60,18 +64,13 @@ class SqlRecovery(DatabaseUser):
         self._append(records, at)
         return RecoveredRevocations(GenerationName.parse(issuer), number, missing_serials, is_newest)
 
-    def record_entries(
-        self, entries: Collection[CrlEntry], *, issuer: str, default_expiry: datetime, source: str, at: datetime
+    def record_older_revocations(
+        self, revoked: Collection[Revocation], *, issuer: str, source: str, at: datetime
     ) -> tuple[int, ...]:
-        """Record revocations of another ledger that this one lacks; returns their serial numbers.
-
-        Everything is in one transaction. `default_expiry` is recorded for a certificate that this ledger does not know.
-        """
-        entries_by_serial = {entry.serial: entry for entry in entries}
-        missing_serials = self._unrecorded(entries_by_serial, issuer)
-        self._append(
-            self._records([entries_by_serial[serial] for serial in missing_serials], issuer, default_expiry, source), at
-        )
+        """Record revocations of another ledger that this one lacks, in one transaction; returns their serial numbers."""
+        by_serial = {revocation.serial: revocation for revocation in revoked}
+        missing_serials = self._unrecorded(by_serial, issuer)
+        self._append(self._records([by_serial[serial] for serial in missing_serials], issuer, source), at)
         return missing_serials
 
     def record_acceptance(self, lost: Sequence[Head], why: str, *, at: datetime) -> None:
@@ -86,8 +85,8 @@ class SqlRecovery(DatabaseUser):
             recorded_serials = {int(serial, 16) for serial in rows}
         return tuple(serial for serial in serials if serial not in recorded_serials)
 
-    def _records(self, missing: Sequence[CrlEntry], issuer: str, default_expiry: datetime, source: str) -> list[Record]:
-        """Return the records of revocations that the ledger lacks."""
+    def _records(self, missing: Sequence[Revocation], issuer: str, source: str) -> list[Record]:
+        """Return the records of revocations that the ledger lacks; a certificate that it has gives artifact and expiry."""
         columns = certificates.c.serial, certificates.c.artifact, certificates.c.not_after
         query = sql.select(*columns).where(certificates.c.issuer == issuer)
         with self._database.reading() as db:
@@ -97,9 +96,10 @@ class SqlRecovery(DatabaseUser):
                 else {}
             )
         records = list[Record]()
-        for entry in missing:
-            artifact, not_after = issued.get(as_hex(entry.serial), (f"serial {entry.serial:x}", default_expiry))
-            row = revocation_row(Revocation(entry.serial, artifact, entry.reason, entry.revoked_at, not_after), issuer)
+        for revocation in missing:
+            as_recovered = revocation.artifact, revocation.not_after
+            artifact, not_after = issued.get(as_hex(revocation.serial), as_recovered)
+            row = revocation_row(replace(revocation, artifact=artifact, not_after=not_after), issuer)
             records.append(("revocation", f"{artifact}, recovered from {source}", row))
         return records
 

@@ -236,7 +236,7 @@ class Recorder(Protocol):
         *,
         reason: str,
         at: datetime,
-        withhold: Mapping[str, str] = MappingProxyType({}),
+        stop_replacement: Mapping[str, str] = MappingProxyType({}),
     ) -> None: ...
 
     def record_crl(
@@ -278,6 +278,8 @@ class CrlQueries(Protocol):
         self, issuer: str, *, expiring_after: datetime, only: Collection[int] | None = None
     ) -> list[CrlEntry]: ...
 
+    def revocations(self, issuer: str) -> list[Revocation]: ...
+
     def last_crl(self, issuer: str, *, this_update_until: datetime | None = None) -> RecordedCrl | None: ...
 
     def has_crl(self, issuer: str, number: int) -> bool: ...
@@ -314,8 +316,8 @@ class Recovery(Protocol):
         self, crl: x509.CertificateRevocationList, *, issuer: str, default_expiry: datetime, source: str, at: datetime
     ) -> RecoveredRevocations: ...
 
-    def record_entries(
-        self, entries: Collection[CrlEntry], *, issuer: str, default_expiry: datetime, source: str, at: datetime
+    def record_older_revocations(
+        self, revoked: Collection[Revocation], *, issuer: str, source: str, at: datetime
     ) -> tuple[int, ...]: ...
 
     def record_acceptance(self, lost: Sequence[Head], why: str, *, at: datetime) -> None: ...

@@ -92,7 +92,8 @@ def notes(inventory: Inventory, now: datetime, ledger_view: LedgerView, plan: Pl
             if identity.has_newer and identity.newest and identity.device
         ]
 
-    for name, issued, end, is_revoked in ledger_view.cached("installed", digest_of(sorted(clients)), read):
+    rows = ledger_view.cached("installed", digest_of(sorted(clients)), read, as_of=now)
+    for name, issued, end, is_revoked in rows:
         yield Notice(
             client_artifact(name),
             f"a new certificate was issued on {_day(issued)} and is not installed yet; the old one {_end(now, end, is_revoked)}",

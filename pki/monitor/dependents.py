@@ -11,7 +11,7 @@ from pki.config.fields import UNSEEN, Speaks
 from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Host, Inventory, Leaf, Service
 from pki.config.proxies import PROGRAMS, ServerProgram
-from pki.config.service_protocols import PROTOCOLS, ServiceProtocol
+from pki.config.service_protocols import ServiceProtocol, protocol_of
 from pki.ledger.types import Issued
 from pki.project.layout import Store
 
@@ -20,17 +20,16 @@ NO_SERVICE = "no service that is declared in pki.yaml"  # there may be others th
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A host, and those of its services that use a certificate: behind its proxy, or servers that speak `speaks`."""
+    """A host, and those of its services that use a certificate: behind its proxy, or servers that read it themselves.
+
+    `speaks` and `protocol` are those of the servers, None behind a proxy.
+    """
 
     name: str
     host: Host
     services: tuple[str, ...]
     speaks: Speaks | None = None
-
-    @property
-    def protocol(self) -> ServiceProtocol | None:
-        """Return the protocol of servers that read the files themselves; None behind a proxy."""
-        return PROTOCOLS[self.speaks] if self.speaks else None
+    protocol: ServiceProtocol | None = None
 
     @property
     def program(self) -> ServerProgram | None:
@@ -79,12 +78,13 @@ def _serves(name: str, leaf: str, service: Service) -> bool:
 
 def _by_server(name: str, host: Host, uses: Callable[[Service], bool]) -> Iterator[Use]:
     """Yield the services that `uses` selects, by server; those that cannot be asked are last."""
-    by_server: dict[Speaks | None, list[str]] = {}
+    by_server: dict[tuple[Speaks | None, ServiceProtocol | None], list[str]] = {}
     for service_name, service in host.services.items():
         if uses(service):
-            by_server.setdefault(None if service.is_proxied else service.speaks, []).append(service_name)
-    for speaks in sorted(by_server, key=lambda speaks: speaks in UNSEEN):
-        yield Use(name, host, tuple(by_server[speaks]), speaks)
+            server = (None, None) if service.is_proxied else (service.speaks, protocol_of(service))
+            by_server.setdefault(server, []).append(service_name)
+    for speaks, protocol in sorted(by_server, key=lambda server: server[0] in UNSEEN):
+        yield Use(name, host, tuple(by_server[speaks, protocol]), speaks, protocol)
 
 
 def current_bundle(store: Store, leaf: Leaf, issued: Sequence[Issued]) -> bytes:

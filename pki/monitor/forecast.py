@@ -63,10 +63,10 @@ def due_artifacts(plan: Plan) -> Iterator[tuple[Artifact, list[Reason]]]:
                 reasons = _following(Why.MAY_FOLLOW, artifact, remade_by_path | split_by_path) or reasons
         if not reasons:
             continue
-        is_split = artifact.id.kind == "cert" and leaf_files.are_of_split_files(reasons)
-        paths = remade_by_path if _is_remade(artifact.id, reasons) else changed_by_path
-        if is_split:
+        if artifact.id.kind == "cert" and leaf_files.are_of_split_files(reasons):
             paths = split_by_path
+        else:
+            paths = remade_by_path if _is_remade(artifact.id, reasons) else changed_by_path
         paths |= dict.fromkeys(artifact.targets, artifact.id)
         yield artifact, reasons
 
@@ -249,5 +249,5 @@ def _undeclared_certificates(
                 last_expiries[certificate.artifact] = max(last_expiries.get(certificate.artifact, 0), expiry)
         return last_expiries
 
-    by_artifact = ledger_view.cached("undeclared", key, read)
+    by_artifact = ledger_view.cached("undeclared", key, read, as_of=revocations.now)
     return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in by_artifact.items()]

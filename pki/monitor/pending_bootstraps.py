@@ -128,7 +128,7 @@ def _hosts_with_roots(inventory: Inventory, store: Store, cache: Cache, plan: Pl
     """Yield hosts with `scope: certificates` that get roots; receipts are read only after one of them changed."""
     hosts = inventory.hosts
     remote = [
-        delivery for delivery in plan.deliveries.values() if delivery.records.is_remote and delivery.host in hosts
+        delivery for delivery in plan.deliveries.values() if delivery.records.is_contacted and delivery.host in hosts
     ]
     limited = [delivery for delivery in remote if hosts[delivery.host].scope == "certificates"]
     if not limited:

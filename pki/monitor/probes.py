@@ -1,7 +1,7 @@
 """Probes: connect to every service as its clients do, in parallel, and record what it serves and whom it accepts.
 
 A probe is one connection, or a few, to a service. The probe identity is the certificate for it, which must be let in.
-Each service is probed once. Waiting until a service is back after a deployment is `deploy.verification`'s part.
+A service is probed once, and once more if it timed out. `deploy.verification` waits for a service after a deployment.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from pki.pipeline.plan import Plan
 from pki.project.layout import Store
 
 PARALLEL_PROBES = 128  # services probed at the same time
+PARALLEL_REPEATS = 8  # few: this machine is then busy with these alone
 FORMAT = 2
 FILE = "probes.json"
 
@@ -59,11 +60,12 @@ def service_id(host: str, service: str) -> ArtifactId:
 class ProbeResult:
     """The result of probing one service.
 
-    `unverifiable` is why the answers do not show who is let in, or why no handshake is possible from here; "" if they do. `wrong` is the rest of a sentence that begins with the name of the service, such as `does not answer`, with all
-    faults; "" if all is well. `fault` is the worst of them. `reached` tells whether anything answered. `not_after`, `fingerprint` (SHA-256, hexadecimal) and `version` (`TLSv1.3`) are from
-    the handshake, empty without one; `outdated` is the version below TLS 1.2 that it still accepts, or "". `via` is its
-    jump host, `is_compared` whether a deployed certificate is known for it, `seconds` the duration of the probe, `at` its
-    time.
+    `wrong` is the rest of a sentence that begins with the name of the service, such as `does not answer`, with all faults;
+    "" if all is well. `fault` is the worst of them. `unverifiable` is why the answers do not show who is let in, or why no
+    handshake is possible from here; "" if they do. `reached` tells whether anything answered, `timed_out` whether a step
+    timed out. `not_after`, `fingerprint` (SHA-256, hexadecimal) and `version` (`TLSv1.3`) are from the handshake, empty
+    without one; `outdated` is the version below TLS 1.2 that it still accepts, or "". `via` is its jump host,
+    `is_compared` whether a deployed certificate is known for it, `seconds` the duration of the probe, `at` its time.
     """
 
     host: str
@@ -83,6 +85,7 @@ class ProbeResult:
     is_compared: bool = True
     at: datetime | None = None
     unverifiable: str = ""
+    timed_out: bool = False
 
     @property
     def subject(self) -> ArtifactId:
@@ -179,21 +182,35 @@ def _sort_key(result: ProbeResult) -> tuple[str, str]:
 def _probe_via(transport: Transport | None, targets: Sequence[Target]) -> list[ProbeResult]:
     """Probe the services behind one jump host, or, with None, those that are reached directly."""
     if transport is None:
-        return verification.map_parallel(_probe, targets, PARALLEL_PROBES)
+        return _probe_all(targets)
     from pki.deploy.tunnel import Tunnel  # noqa: PLC0415 - few projects need it
 
     with Tunnel(transport, [target.endpoint for target in targets]) as tunnel:
         tunnelled = [replace(target, endpoint=local) for target, local in zip(targets, tunnel.endpoints, strict=True)]
-        results = (
-            [_blank(target) for target in targets]
-            if tunnel.fault
-            else verification.map_parallel(_probe, tunnelled, PARALLEL_PROBES)
-        )
+        results = [_blank(target) for target in targets] if tunnel.fault else _probe_all(tunnelled)
     if tunnel.fault:  # ssh reports refused forwardings only when it ends, so the fault may be known only now
         results = [
             probe_result if probe_result.fingerprint else _not_forwarded(probe_result, tunnel.fault)
             for probe_result in results
         ]
+    return results
+
+
+def _probe_all(targets: Sequence[Target]) -> list[ProbeResult]:
+    """Probe services in parallel; then probe those that timed out once more, a few at a time.
+
+    A step also times out while this machine is too busy to read an answer. If all services of one batch time out again, they
+    or the network are the cause, and the other results stay: a network that is down costs one more time limit.
+    """
+    results = verification.map_parallel(_probe, targets, PARALLEL_PROBES)
+    late = [number for number, result in enumerate(results) if result.timed_out]
+    for start in range(0, len(late), PARALLEL_REPEATS):
+        batch = late[start : start + PARALLEL_REPEATS]
+        repeated = verification.map_parallel(_probe, [targets[number] for number in batch], PARALLEL_REPEATS)
+        for number, result in zip(batch, repeated, strict=True):
+            results[number] = result
+        if all(result.timed_out for result in repeated):
+            break
     return results
 
 
@@ -249,7 +266,8 @@ def _unanswered(target: Target, error: Exception) -> ProbeResult:
     elif isinstance(error, OSError):
         fault, text = ProbeFault.SILENT, f"does not answer: {tls_client.error_text(error)}"
     if fault is ProbeFault.SILENT:
-        return _add_fault(_blank(target), fault, text, reached=False)
+        timed_out = isinstance(error, TimeoutError)
+        return _add_fault(replace(_blank(target), timed_out=timed_out), fault, text, reached=False)
     return _add_fault(_served_unverified(target), fault, text)
 
 
@@ -273,6 +291,7 @@ def _check_access(
         except Unreached as why:
             result = _add_fault(result, ProbeFault.NOT_HTTP, str(why))
         except OSError as error:
+            result = replace(result, timed_out=result.timed_out or isinstance(error, TimeoutError))
             result = _add_fault(result, ProbeFault.NOT_HTTP, f"stops answering: {tls_client.error_text(error)}")
     return _upstream(result, answer.status) if endpoint.is_proxied else result
 
@@ -286,7 +305,8 @@ def _check_open_access(result: ProbeResult, target: Target) -> ProbeResult:
     except TimeoutError:
         whose = "its upstream does not answer" if target.endpoint.is_proxied else "timed out"
         fault = ProbeFault.UPSTREAM if target.endpoint.is_proxied else ProbeFault.NOT_HTTP
-        return _add_fault(result, fault, f"completes the handshake but answers no request: {whose}")
+        text = f"completes the handshake but answers no request: {whose}"
+        return _add_fault(replace(result, timed_out=True), fault, text)
     except OSError as error:
         return _add_fault(result, ProbeFault.NOT_HTTP, f"stops answering: {tls_client.error_text(error)}")
     if not status:

@@ -41,9 +41,9 @@ class RefusalVerdict(StrEnum):
 
     VERIFIED = "verified"
     UNVERIFIED = "unverified"
-    ACCEPTED = "failed"  # it still accepts the certificate, or still serves it
-    FOLDER = "folder"  # nothing to connect to: somebody copies the files to the host
-    UNSEEN = "unknown"  # a service that cannot be asked from here
+    FAILED = "failed"  # it still accepts the certificate, or still serves it
+    FOLDER = "folder"  # this program does not contact the host: somebody copies its files there, or it gets none
+    UNKNOWN = "unknown"  # a service that cannot be asked from here
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,13 @@ class Observation:
 
 @dataclass
 class CheckedEndpoint:
-    """One endpoint; `was_open` and `session` are what the identity got there before the revocation."""
+    """One endpoint. `was_accepted` and `session`: whether it accepted the identity before the revocation, and its session."""
 
     delivery: Delivery
     program: ServerProgram
     endpoint: Endpoint
     prober: Prober
-    was_open: bool = False
+    was_accepted: bool = False
     session: ResumableSession | None = None
 
     @property
@@ -74,7 +74,11 @@ class CheckedEndpoint:
 
     @property
     def witness(self) -> ClientContext | None:
-        """Return a client that the service must accept, for protocols in which a server may just close a connection."""
+        """Return a client that the service must accept, None for https.
+
+        In other protocols, a server that refuses a client may just close the connection. That is a refusal only if the
+        server answers another client at the same time.
+        """
         return self.prober.as_probe if self.endpoint.speaks != "https" and self.prober.probe else None
 
     def observation(self, verdict: RefusalVerdict, text: str) -> Observation:
@@ -106,18 +110,15 @@ class RevocationCheck:
         """Copy the identity that is to be revoked and return the path, or None if its key is not here."""
         names = {certificate.artifact for certificate in self._certificates}
         for leaf in plan.leaves.values():
-            bundle = (
-                dependents.current_bundle(self._project.store, leaf, self._certificates)
-                if leaf.artifact in names
-                else b""
-            )
-            if bundle and not leaf.request:
+            if leaf.artifact not in names or leaf.request:  # the key of a request is on its device
+                continue
+            if bundle := dependents.current_bundle(self._project.store, leaf, self._certificates):
                 filesystem.write(folder / "identity.pem", bundle, filesystem.SECRET)
                 return folder / "identity.pem"
         return None
 
     def _affected_uses(self) -> list[dependents.Use]:
-        if self._certificates[-1].artifact.kind != "cert":  # issued by an adopted CA
+        if self._certificates[-1].artifact.kind != "cert":  # issued by an adopted CA: pki.yaml does not say who uses it
             return []
         if self._is_client:
             return dependents.uses_requiring_clients(self._project.inventory)
@@ -126,11 +127,11 @@ class RevocationCheck:
 
     def _endpoints_of(self, use: dependents.Use) -> Iterator[CheckedEndpoint]:
         delivery, program = self._deliveries.get(use.name), use.program
-        if delivery and delivery.records.is_verified and delivery.destination and program:
-            to = delivery.destination()
-            for endpoint in to.endpoints:
+        if delivery and delivery.records.has_verified_services and delivery.destination and program:
+            destination = delivery.destination()
+            for endpoint in destination.endpoints:
                 if endpoint.service in use.services:
-                    yield CheckedEndpoint(delivery, program, endpoint, to.prober)
+                    yield CheckedEndpoint(delivery, program, endpoint, destination.prober)
 
     # -- probing --
 
@@ -141,11 +142,11 @@ class RevocationCheck:
             def connect_to(checked_endpoint: CheckedEndpoint) -> None:
                 with suppress(Unreached):
                     try:
-                        checked_endpoint.was_open = bool(
-                            access.improper_access(checked_endpoint.endpoint, self._roots, identity)
+                        checked_endpoint.was_accepted = bool(
+                            access.acceptance_text(checked_endpoint.endpoint, self._roots, identity)
                         )
                     except NotVerifiable:  # TLS accepts it, whatever the server's own rules say of its account
-                        checked_endpoint.was_open = True
+                        checked_endpoint.was_accepted = True
                     checked_endpoint.session = access.open_session(checked_endpoint.endpoint, self._roots, identity)
 
             verification.map_parallel(connect_to, self._endpoints, PARALLEL)
@@ -178,7 +179,7 @@ class RevocationCheck:
                 RefusalVerdict.UNVERIFIED, "neither the revoked key nor a canary is here to connect with"
             )
         try:
-            acceptance = access.improper_access(
+            acceptance = access.acceptance_text(
                 checked_endpoint.endpoint,
                 self._roots,
                 identity,
@@ -192,10 +193,8 @@ class RevocationCheck:
             )
         if acceptance:
             weak = self._weakness(checked_endpoint.program)
-            return checked_endpoint.observation(
-                RefusalVerdict.ACCEPTED, f"{acceptance}; {weak}" if weak else acceptance
-            )
-        if self._identity and checked_endpoint.was_open:
+            return checked_endpoint.observation(RefusalVerdict.FAILED, f"{acceptance}; {weak}" if weak else acceptance)
+        if self._identity and checked_endpoint.was_accepted:
             session = " and in its earlier session" if checked_endpoint.session else "; the service issues no sessions"
             return checked_endpoint.observation(
                 RefusalVerdict.VERIFIED, f"refuses the revoked identity in a new connection{session}"
@@ -210,16 +209,14 @@ class RevocationCheck:
             else "refuses the canary (the revoked key is not here)"
         )
         receipt = checked_endpoint.delivery.records.receipt
-        verification = ((receipt and receipt.verification) or {}).get(checked_endpoint.endpoint.service)
-        if is_delivered and verification and verification.is_verified:
+        last_verification = ((receipt and receipt.verification) or {}).get(checked_endpoint.endpoint.service)
+        if is_delivered and last_verification and last_verification.is_verified:
             return checked_endpoint.observation(
                 RefusalVerdict.VERIFIED, f"{text}; the CRL that lists the certificate was deployed"
             )
-        why = (
-            f"{verification or 'was not probed'}"
-            if is_delivered
-            else f"the new CRL was not deployed; {self._meanwhile(checked_endpoint, is_delivered=False)}"
-        )
+        why = str(last_verification or "was not probed")
+        if not is_delivered:
+            why = f"the new CRL was not deployed; {self._meanwhile(checked_endpoint, is_delivered=False)}"
         return checked_endpoint.observation(RefusalVerdict.UNVERIFIED, f"{text}; {why}")
 
     def _meanwhile(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> str:
@@ -236,11 +233,9 @@ class RevocationCheck:
         return f"the service accepts the certificate until the certificate expires, on {self._end:%Y-%m-%d}"
 
     def _weakness(self, program: ServerProgram) -> str:
-        return (
-            ""
-            if program.revokes
-            else f"accepts the certificate until the certificate expires on {self._end:%Y-%m-%d}: {program.caveat}"
-        )
+        if program.revokes:
+            return ""
+        return f"accepts the certificate until the certificate expires on {self._end:%Y-%m-%d}: {program.caveat}"
 
     def _server_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool, is_unreplaced: bool) -> Observation:
         service_state = verification.check_before([checked_endpoint.endpoint], checked_endpoint.prober).get(
@@ -259,7 +254,7 @@ class RevocationCheck:
                 RefusalVerdict.UNVERIFIED, "still serves the revoked certificate: no new certificate replaces it"
             )
         return checked_endpoint.observation(
-            RefusalVerdict.ACCEPTED if is_delivered else RefusalVerdict.UNVERIFIED,
+            RefusalVerdict.FAILED if is_delivered else RefusalVerdict.UNVERIFIED,
             "still serves the revoked certificate",
         )
 
@@ -268,15 +263,15 @@ class RevocationCheck:
         for use in self._uses:
             if use.unseen:
                 check = "refuses the certificate" if self._is_client else "serves another one"
-                text = f"not verifiable from here: {use.unseen}; check on the host that it {check}"
-                yield from (Observation(f"{use.name}/{name}", RefusalVerdict.UNSEEN, text) for name in use.services)
+                text = f"not verifiable from here: {use.unseen}; check on the host that the service {check}"
+                yield from (Observation(f"{use.name}/{name}", RefusalVerdict.UNKNOWN, text) for name in use.services)
                 continue
             delivery, place = self._deliveries.get(use.name), self._place(use)
             caveat = self._weakness(use.program) if self._is_client and use.program else ""
             if delivery is None:
                 text = "gets no deployments; nothing was verified"
                 yield Observation(place, RefusalVerdict.FOLDER, f"{text}; {caveat}" if caveat else text)
-            elif not delivery.records.is_verified:
+            elif not delivery.records.has_verified_services:
                 is_delivered = delivery.host in delivered
                 text = (
                     "written to a folder, not verified"

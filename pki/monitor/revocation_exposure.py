@@ -70,7 +70,9 @@ def _notes_of_program(
     if since := _not_reached_since(delivery.records):
         meanwhile = _unreached(inventory, now, ledger_view, revocations, program)
         text = f"not up to date since {since}: {_condition(delivery.records)}{meanwhile}"
-        yield Notice(name, text, f"fix the cause, then: ./run doit {name}; or stop its services")
+        yield Notice(
+            name, text, f"fix the cause, then: ./run doit {name}; or stop the services of {delivery.host} until then"
+        )
 
 
 def forgeable_header_notes(inventory: Inventory) -> Iterator[Notice]:
@@ -100,7 +102,8 @@ def longest_client_validity(
         )
         return max((int(certificate.not_after.timestamp()) for certificate in valid), default=0)
 
-    left = datetime.fromtimestamp(ledger_view.cached("clients end", "", read), UTC) - now
+    end = ledger_view.cached("clients end", "", read, as_of=now)
+    left = datetime.fromtimestamp(end, UTC) - now
     return at_least(max(timedelta(), min(left, inventory.profiles.client.lifetime)))
 
 
@@ -126,4 +129,4 @@ def _condition(records: HostRecords) -> str:
 
 
 def _not_reached_since(records: HostRecords) -> str:
-    return records.contact.failing_since[:10] if records.is_remote else ""
+    return records.contact.failing_since[:10] if records.is_contacted else ""

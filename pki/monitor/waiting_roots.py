@@ -15,7 +15,7 @@ from pki.project.layout import Store
 
 def waiting_deliveries(store: Store, cache: Cache, plan: Plan) -> list[Delivery]:
     """Return the deliveries of the hosts that wait; receipts are read only after one of them changed."""
-    remote = [delivery for delivery in plan.deliveries.values() if delivery.records.is_remote]
+    remote = [delivery for delivery in plan.deliveries.values() if delivery.records.is_contacted]
     root = remote[0].root() if remote else None
     if root is None or not root.fingerprint:
         return []

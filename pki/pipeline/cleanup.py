@@ -56,7 +56,7 @@ def _leftovers(store: Store, artifact_ids: set[ArtifactId], leaves: set[str]) ->
     )
     externals = {artifact.name for artifact in artifact_ids if artifact.kind == "bundle"} - {
         "trust",
-        "client",
+        "client-crls",
         "peer",
         "peer-crls",
     }

@@ -150,7 +150,7 @@ def _conflict(conflict: Conflict, line_of: Callable[[Place], str]) -> str:
 def _place(place: Place, line_of: Callable[[Place], str] = lambda _: "") -> str:
     """Return a place for messages: a file in templates/, or a path in pki.yaml, which has several parts, with its line."""
     is_in_pki_yaml = len(place) > 1
-    return f"{dotted_path(place).removesuffix(': ')}{line_of(place) if is_in_pki_yaml else ''}"
+    return f"{dotted_path(place)}{line_of(place) if is_in_pki_yaml else ''}"
 
 
 # -- the declaration in one file -----------------------------------------------------------------------------------------------

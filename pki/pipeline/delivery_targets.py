@@ -136,25 +136,28 @@ def deliveries(desired: DesiredState) -> Iterator[Delivery]:
     yield from _host_deliveries(desired, checks, fleet)
     if desired.library.for_host(CA_HOST, None).files or CA_HOST in desired.blocked_hosts:
         destination = partial(destination_of, checks, CA_HOST, None)
-        payloads = HostPayloads(
-            HostRecords(CA_HOST, store, config.ca), partial(desired.project.host_decisions.pin, CA_HOST)
-        )
-        yield Delivery(payloads, "", destination, trust=checks.compute_trust, root=checks.compute_root)
+        records = HostRecords(CA_HOST, store, config.ca)
+        payloads = HostPayloads(records, partial(desired.project.host_decisions.pin, CA_HOST))
+        yield Delivery(payloads, destination=destination, trust=checks.compute_trust, root=checks.compute_root)
 
 
 def _host_deliveries(desired: DesiredState, checks: ReleaseChecks, fleet: Fleet | None) -> Iterator[Delivery]:
     """Yield the delivery of each host that a managed file is for."""
     project = desired.project
     for name, host in desired.hosts.items():
-        if host.deliver != "none" and (desired.library.for_host(name, host).files or name in desired.blocked_hosts):
-            engine = fleet if host.deliver == "ssh" else None  # the others need no ssh, and so no Ansible
-            destination, records = (
-                partial(destination_of, checks, name, host),
-                HostRecords(name, project.store, host.transport),
-            )
-            payloads = HostPayloads(records, partial(project.host_decisions.pin, name))
-            rules = (checks.compute_trust, checks.compute_root, hook_of(desired, name, host))
-            yield Delivery(payloads, host.window or "", destination, engine, *rules)
+        has_files = bool(desired.library.for_host(name, host).files) or name in desired.blocked_hosts
+        if host.deliver == "none" or not has_files:
+            continue
+        records = HostRecords(name, project.store, host.transport)
+        yield Delivery(
+            HostPayloads(records, partial(project.host_decisions.pin, name)),
+            window=host.window or "",
+            destination=partial(destination_of, checks, name, host),
+            engine=fleet if host.deliver == "ssh" else None,  # the others need no ssh, and so no Ansible
+            trust=checks.compute_trust,
+            root=checks.compute_root,
+            hook=hook_of(desired, name, host),
+        )
 
 
 def _due_members(desired: DesiredState, deliveries: Iterable[Delivery]) -> Iterator[Delivery]:
@@ -163,18 +166,17 @@ def _due_members(desired: DesiredState, deliveries: Iterable[Delivery]) -> Itera
     for delivery in deliveries:
         is_member = delivery.engine is not None
         is_requested = not project.run.requested.isdisjoint({"deploy", ArtifactId("deploy", delivery.host)})
-        if is_member and is_requested and delivery.stale(project.cache, project.now) and _is_ready(desired, delivery):
+        if not (is_member and is_requested):
+            continue
+        if delivery.stale(project.cache, project.now) and _is_ready(desired, delivery):
             yield delivery
 
 
 def _is_ready(desired: DesiredState, delivery: Delivery) -> bool:
     """Return whether the release of a host is up to date and every source of its delivery exists."""
+    folder = str(desired.project.store.release(delivery.host))
     try:
-        reasons = release.stale_reasons(
-            desired.release_spec(delivery.host),
-            str(desired.project.store.release(delivery.host)),
-            desired.project.cache,
-        )
+        reasons = release.stale_reasons(desired.release_spec(delivery.host), folder, desired.project.cache)
     except PkiError:
         return False  # the release's own task reports the error
     return not reasons and all(map(os.path.exists, sources(desired, delivery)))
@@ -182,7 +184,7 @@ def _is_ready(desired: DesiredState, delivery: Delivery) -> bool:
 
 def sources(desired: DesiredState, delivery: Delivery) -> tuple[str, ...]:
     """Return the files that the verification of a host needs: the roots and the test identities."""
-    if not delivery.records.is_verified:
+    if not delivery.records.has_verified_services:
         return ()
     store = desired.project.store
     files = [str(store.bundle(desired.leaves[name])) for name in (PROBE, CANARY) if name in desired.leaves]

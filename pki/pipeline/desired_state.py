@@ -26,7 +26,6 @@ from pki.config.ip_addresses import url_host
 from pki.config.leaf_certificates import (
     CANARY,
     PROBE,
-    host_leaves,
     leaf_name,
     listens_on_ipv6,
     peer_leaf_name,
@@ -41,7 +40,13 @@ from pki.deploy.managed_files import CA_HOST, Library, ManagedFile, UnassignedFi
 from pki.deploy.release import ReleaseSpec, RenderedFiles, load, render_files
 from pki.pipeline.artifact_files import LEAF_FILES, PEER_ARTIFACTS, ArtifactFiles, leaf_paths
 from pki.pipeline.cnf_certificates import request_leaves
-from pki.pipeline.permitted_leaves import has_clients, permitted_hosts, split_by_constraints
+from pki.pipeline.permitted_leaves import (
+    has_clients,
+    has_unchecked_names,
+    leaves_without_permitted_names,
+    permitted_hosts,
+    split_by_constraints,
+)
 from pki.pipeline.template_context import Generations, InventoryView, Revoked, TooLarge, recipe_views
 from pki.project.authorities import own_authorities
 from pki.project.layout import Store
@@ -83,13 +88,7 @@ class DesiredState:
         """Return the desired state, by pki.yaml, templates/ and the name constraints of the issuing intermediates."""
         config, actions_required = project.inventory, list[Notice]()
         hosts, leaves = permitted_hosts(config, project.authorities, actions_required)
-        awaiting_ceremony = {
-            leaf.artifact
-            for name, host in config.hosts.items()
-            if hosts[name] is not host
-            for leaf in host_leaves(config, name, host)
-            if leaf.name not in leaves
-        }
+        awaiting_ceremony = leaves_without_permitted_names(config, hosts, leaves)
         library = managed_file_reader.read_library(
             project.templates, {"inventory": InventoryView(config)}, config.hosts, config.networks, project.cache
         )
@@ -98,13 +97,7 @@ class DesiredState:
         declared_by_files = request_leaves(
             config, library, names, partial(_line, project.store), partial(holders, project.revocations)
         )
-        # permitted_hosts checked the names of hosts. Unchecked are the DNS names of clients, common names that look like DNS
-        # names, because OpenSSL applies the name constraints to them too, and the leaves that files in templates/ declare.
-        unchecked_leaves = [
-            leaf
-            for leaf in leaves.values()
-            if leaf.profile == "peer" or leaf.is_named_like_dns or (leaf.client and config.clients[leaf.client].dns)
-        ]
+        unchecked_leaves = [leaf for leaf in leaves.values() if has_unchecked_names(config, leaf)]
         permitted_leaves, forbidden_leaves = split_by_constraints(
             project.authorities, (*unchecked_leaves, *declared_by_files.leaves), actions_required
         )
@@ -248,6 +241,7 @@ class DesiredState:
             self._no_revocations, self._no_size_limit = Revoked(None), TooLarge(None)
             self._subnets = {network: [str(block) for block in config.blocks(network)] for network in config.networks}
         shared_values = self._shared
+        # A value that the files of a host cannot need is empty there: a change of it then makes no new release.
         if not has_clients(host):
             shared_values = {**shared_values, "revoked": self._no_revocations}
         if name != config.publish.host:

@@ -22,7 +22,7 @@ from pki.project.layout import Store
 from pki.x509.pem_encoding import encode_pem
 
 
-def faults(desired: DesiredState, artifact: str) -> list[Reason]:
+def undeliverable_reasons(desired: DesiredState, artifact: str) -> list[Reason]:
     """Return why the files of an artifact (`tls:media`) cannot go into a release; empty when they are intact.
 
     The cache entries of the damaged files are dropped, so that the next run checks them again and repairs them.
@@ -33,13 +33,15 @@ def faults(desired: DesiredState, artifact: str) -> list[Reason]:
         return []  # the CA files of upstreams are the user's; they were read and checked when the release was rendered
     if kind in LEAF_FILES and name in desired.leaves:
         leaf = desired.leaves[name]
-        reasons = certificates.LeafCertificates(project).delivery_faults(leaf)
+        reasons = certificates.LeafCertificates(project).undeliverable_reasons(leaf)
         files = leaf_files.file_names(project.store, leaf) if reasons else []
         if kind in PKCS12_KINDS and not reasons:
-            reasons = Pkcs12Files(project.store, project.passphrases, project.cache).faults(kind, leaf)
+            reasons = Pkcs12Files(project.store, project.passphrases, project.cache).stale_reasons_without_cache(
+                kind, leaf
+            )
             files = [str(pkcs12_path(project.store, kind, name))] if reasons else []
         elif kind == FULLCHAIN_ROOT and not reasons:
-            return faults(desired, "trust:peer" if leaf.profile == "peer" else "trust:roots")
+            return undeliverable_reasons(desired, "trust:peer" if leaf.profile == "peer" else "trust:roots")
     else:
         files = [str(path) for path in _damaged_files(desired, artifact)]
         reasons = [Why.DAMAGED(file=path) for path in files]

@@ -5,7 +5,7 @@ Names that they do not permit need a ceremony first, which creates an intermedia
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 
 from pki.common.notice import Notice
 from pki.config.identifiers import ArtifactId, GenerationName
@@ -69,6 +69,31 @@ def _permitted_host(
     actions_required.append(needs_ceremony(ArtifactId("host", name), forbidden_names, ca))
     names = tuple(host_name for host_name in host.names if permitted.permits(host_name))
     return host.model_copy(update={"services": services, "names": names})
+
+
+def leaves_without_permitted_names(
+    config: Inventory, hosts: Mapping[str, Host], leaves: Container[str]
+) -> set[ArtifactId]:
+    """Return the leaves that pki.yaml declares and that are not in `leaves`, because none of their names is permitted.
+
+    `hosts` and `leaves` are those of `permitted_hosts`, which replaces a host that has a name that is not permitted.
+    """
+    declared_leaves = (
+        leaf
+        for name, host in config.hosts.items()
+        if hosts[name] is not host
+        for leaf in host_leaves(config, name, host)
+    )
+    return {leaf.artifact for leaf in declared_leaves if leaf.name not in leaves}
+
+
+def has_unchecked_names(config: Inventory, leaf: Leaf) -> bool:
+    """Return whether `permitted_hosts`, which checks hosts alone, did not check all names of a leaf.
+
+    Those are the DNS names of clients, and common names that look like DNS names: OpenSSL applies name constraints to
+    them too.
+    """
+    return bool(leaf.profile == "peer" or leaf.is_named_like_dns or (leaf.client and config.clients[leaf.client].dns))
 
 
 def needs_ceremony(subject: str, forbidden: list[str], ca: str) -> Notice:

@@ -162,7 +162,7 @@ class IssuedArtifacts:
         )
         yield _derived_bundle(
             store,
-            "client",
+            "client-crls",
             targets=[store.client_crl_bundle()],
             sources=(store.crl(name, "pem") for name in (*live_generations["client"], *live_generations["root"])),
             contents=client_crl_bundle,
@@ -369,7 +369,7 @@ def _build_release(desired: DesiredState, name: str) -> Outcome:
         desired.release_spec(name),
         desired.project.store.release(name),
         partial(desired.render_within_limits, name),
-        partial(full_check.faults, desired),
+        partial(full_check.undeliverable_reasons, desired),
     )
 
 

@@ -100,7 +100,7 @@ class Monitor(Protocol):
 
 
 class Reporter:
-    """doit's reporter: one line for each task that changed something or failed, one summary line, one report file.
+    """doit's reporter: one line for each task that changed something or failed, a summary, one report file.
 
     It holds the project's lock from the first check of the run to its last line: two runs never overlap.
     """
@@ -291,8 +291,7 @@ class Reporter:
     def _print_summary(self) -> None:
         is_idle = not self._changed and self._result() == "ok"
         if not (self._is_part and is_idle) and (self._screen.is_terminal or self._has_news):
-            parts = self._summary(self._project())
-            self._screen.line("; ".join(parts), narrow=";\n".join(parts))
+            self._screen.line("\n".join(self._summary(self._project())))
 
     def _check_keys(self, project: Project) -> None:
         """Report each CA key that cannot be used, unless a task failed because of it."""
@@ -333,18 +332,19 @@ class Reporter:
         return bool(self._changed or self._result() != "ok" or self._actions or self._findings or self._unsent())
 
     def _summary(self, project: Project) -> list[str]:
+        """Return the last lines of a run: the counts of its tasks, then a line for each thing to look at or to do."""
         command = run_for(project.store.home)
         prefix = f"{SANDBOX}  " if project.inventory.sandbox else ""
-        parts = [f"{prefix}{self._counts()} ({time.monotonic() - self._started:.1f} s)"]
+        lines = [f"{prefix}{self._counts()} ({time.monotonic() - self._started:.1f} s)"]
         if self._findings:
-            parts.append(f"{self._findings}: see {command} invoke health")
+            lines.append(f"{self._findings}: see {command} invoke health")
         if (number := len(self._actions)) and not self._awaits_ceremony:
-            parts.append(f"{number} action{'s' if number > 1 else ''} required: see {command} invoke plan")
+            lines.append(f"{number} action{'s' if number > 1 else ''} required: see {command} invoke plan")
         if number := len(self._unsent()):
-            parts.append(
+            lines.append(
                 f"{number} {'messages' if number > 1 else 'message'} could not be sent; the next run tries again"
             )
-        return parts
+        return lines
 
     def _counts(self) -> str:
         awaiting_ceremony = sum(row["code"] == ErrorCode.AWAITS_CEREMONY.value for row in self._failed)

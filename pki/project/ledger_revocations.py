@@ -31,7 +31,7 @@ class Revocations:
     @cached_property
     def _revoked_serials(self) -> frozenset[int]:
         """Return the serial numbers of all revoked certificates that have not expired."""
-        cached_serials = self.ledger_view.recall("revoked", "")
+        cached_serials = self.ledger_view.recall("revoked", "", as_of=self.now)
         if isinstance(cached_serials, str):
             return frozenset(int(serial, 16) for serial in cached_serials.split())
         if not self.ledger_view.has_ledger:
@@ -66,7 +66,7 @@ class Revocations:
         view = self.ledger_view
         if not view.is_open:
             return
-        view.cached("revoked", "", self._revoked_as_text)
+        view.cached("revoked", "", self._revoked_as_text, as_of=self.now)
         view.cached("replacement stopped", "", lambda: ledger_decisions.replacement_stopped(view.ledger.decisions()))
 
     def _revoked_as_text(self) -> str:

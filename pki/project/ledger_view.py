@@ -152,16 +152,24 @@ class LedgerView:
     def _cache(self) -> LedgerCache:
         return LedgerCache(self.store, self.cache, self._is_sqlite, lambda: self.ledger, lambda: self.has_ledger)
 
-    def recall(self, name: str, key: str) -> Any:
-        """Return what was cached of the ledger under `name` and `key`; None when the ledger changed since."""
-        return self._cache.recall(name, key)
+    def recall(self, name: str, key: str, *, as_of: datetime | None = None) -> Any:
+        """Return what was cached of the ledger under `name` and `key`; None when the ledger changed since.
 
-    def cached(self, name: str, key: str, compute: Callable[[], T]) -> T:
+        `as_of` is the present moment, for a finding that leaves out what has expired. It returns None for a finding of a
+        later moment: the clock of that run was ahead, and what it left out may still be valid.
+        """
+        finding = self._cache.recall(name, key)
+        if as_of is None or finding is None:
+            return finding
+        computed_at, finding = finding
+        return finding if computed_at <= as_of.timestamp() else None
+
+    def cached(self, name: str, key: str, compute: Callable[[], T], *, as_of: datetime | None = None) -> T:
         """Return what `recall` returns; if that is None, compute it and cache it. JSON must be able to encode it."""
-        finding: T | None = self.recall(name, key)
+        finding: T | None = self.recall(name, key, as_of=as_of)
         if finding is None:
             finding = compute()
-            self._cache.remember(name, key, finding)
+            self._cache.remember(name, key, finding if as_of is None else [int(as_of.timestamp()), finding])
         return finding
 
     def remember_state(self, *, run_succeeded: bool) -> None:

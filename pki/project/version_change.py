@@ -39,7 +39,8 @@ def record(inventory: Inventory, store: Store) -> bool:
     is_older = state is None or state.format < state_format.FORMAT
     lacks_templates = inventory.templates is not None and keeps_templates(store)
     keeps = lacks_templates if is_older else bool(state and state.keeps_templates)
-    if is_older or state is None or state.program != __version__ or not state.defaults:
+    is_of_this_version = state is not None and state.program == __version__ and bool(state.defaults)
+    if is_older or not is_of_this_version:
         return state_format.record(store.ca, _current(keeps=keeps))
     return False
 

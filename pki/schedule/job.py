@@ -80,7 +80,7 @@ class Job:
     def check(self) -> None:
         """Raise PkiError for a path that cannot be written into a unit or a crontab."""
         for path in (self.home, self.program, *([self.metrics] if self.metrics else [])):
-            if not str(path).isprintable() or "'" in str(path) or '"' in str(path) or "\\" in str(path):
+            if not str(path).isprintable() or any(character in str(path) for character in "'\"\\"):
                 raise PkiError(f"{path}: contains a quote, a backslash or a control character", "move it")
         if not self.program.exists():
             raise PkiError(f"{self.program}: is missing", "start this command from a clone of the program")

@@ -8,6 +8,7 @@ import shutil
 import pytest
 from cryptography import x509
 
+from pki.authority import crls
 from pki.backup import lost_ledger
 from pki.common.errors import LedgerError
 from pki.config.leaf_certificates import CANARY, PROBE
@@ -98,9 +99,24 @@ def test_a_settled_ledger_is_not_asked_about_it_until_it_is_replaced(
         patch.setattr(Database, "_open", lambda _: pytest.fail("was opened"))
         assert made(kept, 149).made == {}
     report = made(kept, 150)
-    assert report.made["crl:client-1"] == "1 new revocation"
-    assert {CERT, "bundle:client", "release:forge"} <= report.made.keys()
+    assert report.made["crl:client-1"] == "1 new revocation (doit-pki-canary, on purpose)"
+    assert {CERT, "bundle:client-crls", "release:forge"} <= report.made.keys()
     assert shown(kept) in listed(kept)
+
+
+def test_a_crl_says_how_many_of_its_new_revocations_are_on_purpose(kept: Home) -> None:
+    (kept.path / "build/.seen.json").unlink()
+    project = kept.project()
+    reasons = [
+        str(crls.Crls(project).stale_reasons("client-1", missing_serials=serials)[0])
+        for serials in ({shown(kept)}, {shown(kept), 5, 6}, {5})
+    ]
+    project.ledger.close()
+    assert reasons == [
+        "1 new revocation (doit-pki-canary, on purpose)",
+        "3 new revocations (1 of doit-pki-canary, on purpose)",
+        "1 new revocation",
+    ]
 
 
 def test_it_lives_as_long_as_clients_may(kept: Home) -> None:

@@ -76,9 +76,10 @@ def moves(
 ) -> list[tuple[str, str, str]]:
     """What moves to which leaf, and from which one; `recalled` are leaves that this run found unchanged."""
     project: Any = SimpleNamespace(
+        now=START,
         cache=SimpleNamespace(checked_in_this_run=lambda artifact: True if artifact.name in recalled else None),
         revocations=revocations(*issued),
-        ledger_view=SimpleNamespace(has_ledger=has_ledger, cached=lambda _name, _key, compute: compute()),
+        ledger_view=SimpleNamespace(has_ledger=has_ledger, cached=lambda _name, _key, compute, **_: compute()),
     )
     found = certificate_holders.moves(project, {leaf.name: leaf for leaf in leaves})
     assert all(move.not_after == END for move in found)

@@ -128,8 +128,8 @@ def test_a_crl_is_made_again_for_its_age_its_number_or_what_it_lists(
 
 def test_a_crl_that_lacks_a_revocation_is_made_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     good = crl_by(project, "client-1")
-    assert judged(project, "client-1", good, missing_revocations=1) == [Why.CRL_LACKS]
-    assert judged(project, "client-1", good, missing_revocations=0) == []
+    assert judged(project, "client-1", good, missing_serials={5}) == [Why.CRL_LACKS]
+    assert judged(project, "client-1", good, missing_serials=set()) == []
     monkeypatch.setattr(type(project.ledger), "revoked_serials", lambda *_, **__: frozenset({5, 6}))
     assert judged(project, "client-1", good) == [Why.CRL_LACKS]
     both = crl_by(project, "client-1", entries=[CrlEntry(serial, START, "keyCompromise") for serial in (5, 6)])
@@ -147,7 +147,9 @@ def test_how_many_revocations_are_missing_reads_well(project: Project) -> None:
         crl = crl_by(project, "client-1")
         der.write_bytes(crl.public_bytes(Encoding.DER))
         project.store.crl("client-1", "pem").write_bytes(crl.public_bytes(Encoding.PEM))
-        said = [str(crls.Crls(project).stale_reasons("client-1", missing_revocations=number)[0]) for number in (1, 2)]
+        said = [
+            str(crls.Crls(project).stale_reasons("client-1", missing_serials=serials)[0]) for serials in ({5}, {5, 6})
+        ]
     assert said == ["1 new revocation", "2 new revocations"]
 
 
@@ -330,17 +332,17 @@ def test_a_certificate_stays_only_if_everything_in_it_is_as_wanted(project: Proj
         path.write_bytes(make(forge))
         examination = certificates.LeafCertificates(project).examine(forge.wanted)
     assert (examination.summary is None) == bool(expected)
-    assert bool(examination.faults) == bool(expected)
-    assert set(codes(examination.faults)) <= set(expected)
+    assert bool(examination.differences) == bool(expected)
+    assert set(codes(examination.differences)) <= set(expected)
 
 
 def test_a_bundle_is_secret_and_there(project: Project, forge: Forge) -> None:
     path = project.store.bundle(forge.wanted)
     with changed(path):
         path.chmod(0o640)
-        assert codes(certificates.LeafCertificates(project).examine(forge.wanted).faults) == [Why.FILE_MODE]
+        assert codes(certificates.LeafCertificates(project).examine(forge.wanted).differences) == [Why.FILE_MODE]
         path.unlink()
-        assert codes(certificates.LeafCertificates(project).examine(forge.wanted).faults) == [Why.NOT_CREATED]
+        assert codes(certificates.LeafCertificates(project).examine(forge.wanted).differences) == [Why.NOT_CREATED]
         path.write_bytes(b"")
 
 
@@ -348,16 +350,16 @@ def test_a_revoked_certificate_is_replaced_and_the_canary_is_none(
     project: Project, forge: Forge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canary = replace(forge.wanted, is_canary=True)
-    assert codes(certificates.LeafCertificates(project).examine(canary).faults) == [Why.NOT_REVOKED]
+    assert codes(certificates.LeafCertificates(project).examine(canary).differences) == [Why.NOT_REVOKED]
     monkeypatch.setattr(Revocations, "is_revoked", lambda *_, **__: True)
-    assert codes(certificates.LeafCertificates(project).examine(forge.wanted).faults) == [Why.REVOKED]
+    assert codes(certificates.LeafCertificates(project).examine(forge.wanted).differences) == [Why.REVOKED]
     assert certificates.LeafCertificates(project).examine(canary).summary is not None
 
 
 def test_files_that_follow_from_a_bundle_are_as_it_says_and_the_key_is_secret(project: Project, forge: Forge) -> None:
     key, chain = (Path(project.store.leaf_file(forge.wanted, name)) for name in ("key.pem", "chain.pem"))
     assert (
-        certificates.LeafCertificates(project).delivery_faults(forge.wanted)
+        certificates.LeafCertificates(project).undeliverable_reasons(forge.wanted)
         == []
         == leaf_files.damaged_files(project.store, project.authorities, forge.wanted)
     )
@@ -365,7 +367,7 @@ def test_files_that_follow_from_a_bundle_are_as_it_says_and_the_key_is_secret(pr
         key.chmod(0o644)
         chain.write_bytes(b"x")
         for judge in (
-            certificates.LeafCertificates(project).delivery_faults,
+            certificates.LeafCertificates(project).undeliverable_reasons,
             partial(leaf_files.damaged_files, project.store, project.authorities),
         ):
             assert codes(judge(forge.wanted)) == [Why.NOT_FROM_PEM, Why.FILE_MODE]

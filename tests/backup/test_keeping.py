@@ -731,6 +731,46 @@ def test_authority_of_clusters_is_restored_with_its_revocations(
     assert len(fresh.project().ledger.revoked_serials(expiring_after=START, issuer="peer-1")) == 1
 
 
+def test_revocation_of_a_member_of_a_cluster_is_recovered_from_the_ledger_that_was_there(
+    fresh: Home, tmp_path: Path, invoke: Invoke, words: str
+) -> None:
+    peer_clusters.declare(fresh)
+    assert fresh.doit().status == 0
+    assert invoke("backup", "--passphrase-file", words, home=fresh.path).status == 0
+    [leaf, *_] = x509.load_pem_x509_certificates(fresh.read("build/certs/media-peer/cert.pem"))
+    invoke("revoke", "media-peer", "--reason", "key-compromise", "--yes", home=fresh.path)
+    shutil.rmtree(fresh.path / "build")
+    (fresh.path / "ca/peer/peer-1/key.pem").unlink()
+    said = settle(fresh, tmp_path / NAME, invoke, words)
+    assert f"recovered from the ledger that was there: {leaf.serial_number:x}" in said.out
+    assert fresh.project().ledger.revoked_serials(expiring_after=START, issuer="peer-1") == {leaf.serial_number}
+
+
+@pytest.mark.parametrize("path", ["ca/root-peer/root-peer-1/cert.pem", "ca/peer/peer-1/cert.pem"])
+def test_project_without_a_certificate_of_the_authority_of_clusters_has_lost_something(
+    fresh: Home, tmp_path: Path, invoke: Invoke, words: str, path: str
+) -> None:
+    peer_clusters.declare(fresh)
+    assert fresh.doit().status == 0
+    assert invoke("backup", "--passphrase-file", words, home=fresh.path).status == 0
+    before = fresh.read(path)
+    (fresh.path / path).unlink()
+    settle(fresh, tmp_path / NAME, invoke, words)  # asks nothing: something is lost
+    assert fresh.read(path) == before
+
+
+@pytest.mark.parametrize("name", ["server-1", "client-1", "peer-1"])
+def test_a_backup_says_that_a_passphrase_from_elsewhere_is_not_in_it(
+    fresh: Home, invoke: Invoke, words: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("CA_PASSPHRASE", WORDS)
+    peer_clusters.declare(fresh)
+    fresh.edit("secrets: secrets.yaml", f"secrets: {{file: secrets.yaml, {name}: {{env: CA_PASSPHRASE}}}}")
+    assert fresh.doit().status == 0
+    said = invoke("backup", "--passphrase-file", words, home=fresh.path)
+    assert (said.status, "passphrases from sources other than files are not in it" in said.out) == (0, True), said
+
+
 @pytest.fixture
 def backup(home: Home, tmp_path: Path, invoke: Invoke, words: str) -> Path:
     assert invoke("backup", "--passphrase-file", words, home=home.path).status == 0

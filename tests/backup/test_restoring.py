@@ -254,6 +254,20 @@ def test_revocations_of_the_ledger_that_was_there_are_recovered(
     assert "keyCompromise" in reasons
 
 
+def test_revocations_are_recovered_with_the_expiry_of_their_certificates_whatever_the_clock(
+    real: RealHome, invoke: Invoke
+) -> None:
+    """The clock is years ahead during the restore: what has expired by it has not."""
+    assert invoke("renew", "admin", home=real.path, days=1).status == 0
+    assert invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=real.path, days=1).status in {0, 2}
+    before = {one.serial: one for one in real.project(1).ledger.revocations("client-1")}
+    lose(real, "secrets.yaml", "build")
+    restore(invoke, real.path, days=3000)
+    after = {one.serial: one for one in real.project(2).ledger.revocations("client-1")}
+    assert after == before
+    assert len(before) == 2
+
+
 @pytest.mark.parametrize("how", [lambda data: data.replace(b"M", b"-", 1), lambda _: b""])
 def test_a_backup_with_a_damaged_certificate_of_a_ca_is_restored_and_says_so(
     real: RealHome, invoke: Invoke, how: Callable[[bytes], bytes]

@@ -258,9 +258,9 @@ def test_only_the_root_of_clusters_is_limited_and_it_always_is(tmp_path: Path) -
     root, peer_root = home.ask().request.roots
     limited = root.model_copy(update={"domains": peer_root.domains})
     unlimited = peer_root.model_copy(update={"domains": ()})
-    rule = "a root of clusters has them, and the root of servers and clients none"
-    assert faults_of(home, {"roots": (limited, peer_root)}) == [f"root-1 would have only limits of names; {rule}"]
-    assert faults_of(home, {"roots": (root, unlimited)}) == [f"root-peer-1 would have no limits of names; {rule}"]
+    rule = "a root of clusters must have them, and every other root must not"
+    assert faults_of(home, {"roots": (limited, peer_root)}) == [f"root-1 would have name constraints; {rule}"]
+    assert faults_of(home, {"roots": (root, unlimited)}) == [f"root-peer-1 would have no name constraints; {rule}"]
 
 
 # -- later ------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from pki.config.leaf_certificates import host_leaves, mtls_names
 from pki.config.model import Inventory
 from pki.config.proxies import PROGRAMS
 from pki.config.service_protocols import PROTOCOLS, port_of, program_of
+from pki.monitor import dependents
 
 PROJECT = """
 organisation: Lab
@@ -56,6 +57,31 @@ def test_an_https_server_that_reads_its_files_itself_has_a_port_and_no_upstream(
     host = load(tmp_path, services, "proxy: nginx, port: 8443").hosts["web"]
     assert [port_of(host, name) for name in host.services] == [8443, 9090]
     assert [program_of(host, name) for name in host.services] == [PROGRAMS["nginx"], PROTOCOLS["https"].program]
+
+
+def test_a_mail_server_with_gnutls_is_exim_which_reads_crls_and_another_one_postfix_which_does_not(
+    tmp_path: Path,
+) -> None:
+    services = "postfix: {speaks: smtp, access: mtls}, mail: {speaks: smtp, port: 26, access: mtls, verifier: gnutls}"
+    services += ", exim: {recipe: exim, speaks: smtps, access: mtls}"
+    host = load(tmp_path, services).hosts["web"]
+    programs = {name: program_of(host, name) for name in host.services}
+    assert {name: program is not None and program.revokes for name, program in programs.items()} == {
+        "postfix": False,
+        "mail": True,
+        "exim": True,
+    }
+    uses = {use.services: use for use in dependents.uses_of_host("web", host)}
+    assert {services: use.protocol.ending for services, use in uses.items() if use.protocol} == {
+        ("postfix",): "systemctl restart postfix",
+        ("mail",): "systemctl restart exim4",
+        ("exim",): "systemctl restart exim4",
+    }
+    assert {services: "Postfix" in use.remark for services, use in uses.items()} == {
+        ("postfix",): True,
+        ("mail",): False,
+        ("exim",): False,
+    }
 
 
 def test_services_on_different_ports_may_share_a_name(tmp_path: Path) -> None:

@@ -298,14 +298,14 @@ def test_a_rollback_that_fails_leaves_a_held_host_held(delivered: Live, invoke: 
         delivered.home.edit("auto_https off", f"auto_https off # {word}", "templates/caddy/Caddyfile")
         assert delivered.doit(days=days).status == 0
     assert invoke("deploy.rollback", "media", "--yes", home=home, days=3).status == 0
-    held, since = config.read_bytes(), delivered.delivery(3).payloads.pinned()
+    held, since = config.read_bytes(), delivered.delivery(3).payloads.recorded_pin()
     first = delivered.history()[0]["release"]
     (delivered.host.root / "broken").touch()
     assert invoke("deploy.rollback", "media", "--yes", "--to", first, home=home, days=4).status == 1
     (delivered.host.root / "broken").unlink()
     assert delivered.doit(days=5).status == 0
     assert since is not None
-    assert (config.read_bytes(), delivered.delivery(5).payloads.pinned()) == (held, since)
+    assert (config.read_bytes(), delivered.delivery(5).payloads.recorded_pin()) == (held, since)
     assert first in {path.name for path in delivered.delivery(5).records.history.releases()}
 
 

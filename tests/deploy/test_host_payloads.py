@@ -34,12 +34,12 @@ def _current(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def payloads(
-    *, pin: str | None = None, receipt: str | None = None, host: str = "media", is_remote: bool = True
+    *, pin: str | None = None, receipt: str | None = None, host: str = "media", is_contacted: bool = True
 ) -> HostPayloads:
     """The releases of a host; `pin` is the digest at which it stays, `receipt` that of the release that it got."""
     records: Any = SimpleNamespace(
         host=host,
-        is_remote=is_remote,
+        is_contacted=is_contacted,
         receipt=SimpleNamespace(release=receipt) if receipt is not None else None,
         history=SimpleNamespace(payload={"pinned": PINNED}.get),
         store=SimpleNamespace(release=lambda name: Path("/build/release") / name),
@@ -79,20 +79,20 @@ def test_a_pinned_host_whose_release_is_lost_gets_crls_and_nothing_else(pin: str
     desired = host.desired()
     assert described(desired) == {"/etc/a.crl": NEW, "/etc/b.crl": NEW}
     assert desired is not None
-    assert host.has_only_crls(desired)
+    assert host.is_pinned_without_files(desired)
     assert payloads(pin=pin, receipt=receipt, host="new").desired() is None
 
 
 def test_a_folder_is_never_pinned() -> None:
-    folder = payloads(pin="pinned", receipt="pinned", is_remote=False)
+    folder = payloads(pin="pinned", receipt="pinned", is_contacted=False)
     assert folder.pin is None
     assert folder.desired() == CURRENT == folder.delivered
-    assert not folder.has_only_crls(CURRENT.crls())
+    assert not folder.is_pinned_without_files(CURRENT.crls())
 
 
 def test_only_a_pinned_host_gets_only_crls() -> None:
-    assert not payloads().has_only_crls(CURRENT.crls())
-    assert not payloads(pin="pinned").has_only_crls(CURRENT)
+    assert not payloads().is_pinned_without_files(CURRENT.crls())
+    assert not payloads(pin="pinned").is_pinned_without_files(CURRENT)
 
 
 def test_a_host_has_what_its_receipt_names_if_that_is_kept() -> None:

@@ -74,7 +74,7 @@ def test_a_new_certificate_or_passphrase_makes_the_file_again_and_nothing_else_d
     home.doit()
     with_secret(home, "p12-media: another-passphrase")
     assert home.doit().made == {
-        "p12:media": "media.p12 did not match its sources",
+        "p12:media": "media.p12 was not up to date with its sources",
         "release:media": "p12:media changed",
         "deploy:media": "/etc/box/media.p12 changed",
     }

@@ -46,7 +46,7 @@ def speaks_something_else(context: ssl.SSLContext, connection: socket.socket) ->
 
 def asked(pairs: Pairs, *behaviours: Behaviour) -> str:
     with serving(pairs, *behaviours) as endpoint:
-        return access.improper_access(endpoint, pairs.root, pairs.client)
+        return access.acceptance_text(endpoint, pairs.root, pairs.client)
 
 
 # -- one identity -----------------------------------------------------------------------------------------------------
@@ -79,10 +79,10 @@ def test_a_session_from_before_is_tried_again_whatever_its_version(pairs: Pairs)
             session = access.open_session(endpoint, pairs.root, pairs.client)
             assert session
             assert len(session.tickets) == 2
-            assert "resumed" in access.improper_access(endpoint, pairs.root, pairs.client, session)
+            assert "resumed" in access.acceptance_text(endpoint, pairs.root, pairs.client, session)
     with serving(pairs, good, good, refuses) as endpoint:
         session = access.open_session(endpoint, pairs.root, pairs.client)
-        assert access.improper_access(endpoint, pairs.root, pairs.client, session) == ""
+        assert access.acceptance_text(endpoint, pairs.root, pairs.client, session) == ""
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_is_neither_refusal_nor_entry_proves_nothing(
         monkeypatch.setattr(tls_client, "TIMEOUT", 0.5)
     with serving(pairs, behaviour) as endpoint:
         with pytest.raises(Unreached, match=said):
-            access.improper_access(endpoint, pairs.root, pairs.client)
+            access.acceptance_text(endpoint, pairs.root, pairs.client)
         with suppress(Unreached):
             assert access.open_session(endpoint, pairs.root, pairs.client) is None
 
@@ -109,14 +109,14 @@ def test_what_is_neither_refusal_nor_entry_proves_nothing(
 def test_a_port_at_which_nobody_listens_proves_nothing(pairs: Pairs) -> None:
     with serving(pairs, says("403 Forbidden")) as endpoint:
         pass
-    for ask in (access.improper_access, access.open_session):
+    for ask in (access.acceptance_text, access.open_session):
         with pytest.raises(Unreached, match=r"could not be reached: Connection refused$"):
             ask(endpoint, pairs.root, pairs.client)
 
 
 def test_a_server_that_is_not_ours_proves_nothing(pairs: Pairs) -> None:
     with serving(pairs, says("403 Forbidden")) as endpoint:
-        for ask in (access.improper_access, access.open_session):
+        for ask in (access.acceptance_text, access.open_session):
             with pytest.raises(Unreached, match="serves a certificate that does not verify"):
                 ask(endpoint, pairs.stranger, pairs.client)
 
@@ -243,4 +243,4 @@ def test_a_server_with_an_ml_dsa_key_is_verified_only_where_its_key_can_be_read(
 
 
 def access_of_client(endpoint: Endpoint, pairs: Pairs) -> str:
-    return access.improper_access(endpoint, pairs.root, pairs.client)
+    return access.acceptance_text(endpoint, pairs.root, pairs.client)

@@ -72,11 +72,11 @@ def test_a_server_is_verified_that_lets_the_probe_in_and_demands_a_certificate(p
 @pytest.mark.parametrize("name", NAMES)
 def test_a_client_is_let_in_by_an_answer_and_refused_by_an_alert(pairs: Pairs, name: str) -> None:
     with speaking(pairs, name, admits(pairs, name)) as endpoint:
-        assert access.improper_access(endpoint, pairs.root, pairs.client).startswith("lets it in: it ")
-        assert access.improper_access(endpoint, pairs.root, pairs.server) == "", "a server's certificate is no client's"
+        assert access.acceptance_text(endpoint, pairs.root, pairs.client).startswith("lets it in: it ")
+        assert access.acceptance_text(endpoint, pairs.root, pairs.server) == "", "a server's certificate is no client's"
     elsewhere = converses(CONVERSATIONS[name].before, CONVERSATIONS[name].admits, trusts=pairs.stranger)
     with speaking(pairs, name, elsewhere) as endpoint:
-        assert access.improper_access(endpoint, pairs.root, pairs.client) == ""
+        assert access.acceptance_text(endpoint, pairs.root, pairs.client) == ""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -101,7 +101,7 @@ def test_a_refused_account_proves_nothing_about_the_certificate(pairs: Pairs, na
     conversation = CONVERSATIONS[name]
     with speaking(pairs, name, converses(conversation.before, conversation.refuses, trusts=pairs.root)) as endpoint:
         with pytest.raises(NotVerifiable):
-            access.improper_access(endpoint, pairs.root, pairs.client)
+            access.acceptance_text(endpoint, pairs.root, pairs.client)
         result = verified(pairs, endpoint)
     assert result.verdict is Verdict.UNDECIDED
     assert str(result).startswith(
@@ -124,17 +124,17 @@ def test_postfix_refuses_a_certificate_with_an_answer_within_tls(pairs: Pairs) -
     before = CONVERSATIONS["smtp"].before
     refusal = converses(before, (HEARS, b"421 4.7.1 mail.lab.internal Error: Client certificate not trusted\r\n"))
     with speaking(pairs, "smtp", refusal) as endpoint:
-        assert access.improper_access(endpoint, pairs.root, pairs.client) == ""
+        assert access.acceptance_text(endpoint, pairs.root, pairs.client) == ""
     overload = converses(before, (HEARS, b"421 4.3.2 too many connections\r\n"))
     with speaking(pairs, "smtp", overload) as endpoint, pytest.raises(Unreached, match=r"421 4\.3\.2"):
-        access.improper_access(endpoint, pairs.root, pairs.client)
+        access.acceptance_text(endpoint, pairs.root, pairs.client)
 
 
 @pytest.mark.parametrize("line", [b"554 5.3.2 no service here", b"550 blocked", b"530 log in first"])
 def test_smtp_server_that_refuses_for_another_reason_refuses_no_certificate(pairs: Pairs, line: bytes) -> None:
     refusal = converses(CONVERSATIONS["smtp"].before, (HEARS, line + b"\r\n"))
     with speaking(pairs, "smtp", refusal) as endpoint, pytest.raises(NotVerifiable, match=line.decode()[:3]):
-        access.improper_access(endpoint, pairs.root, pairs.client)
+        access.acceptance_text(endpoint, pairs.root, pairs.client)
 
 
 @pytest.mark.parametrize("code", [b"[LIMIT] too many connections", b"[INUSE] later", b"internal error"])
@@ -142,7 +142,7 @@ def test_imap_login_that_is_refused_for_another_reason_refuses_no_certificate(pa
     steps: tuple[Step, ...] = (*CONVERSATIONS["imap"].admits[:-1], b"a3 NO " + code + b"\r\n")
     answers = converses(CONVERSATIONS["imap"].before, steps)
     with speaking(pairs, "imap", answers) as endpoint, pytest.raises(NotVerifiable):
-        access.improper_access(endpoint, pairs.root, pairs.client)
+        access.acceptance_text(endpoint, pairs.root, pairs.client)
 
 
 def test_dovecot_refuses_a_certificate_with_an_alert_in_its_answer(pairs: Pairs) -> None:
@@ -151,7 +151,7 @@ def test_dovecot_refuses_a_certificate_with_an_alert_in_its_answer(pairs: Pairs)
         b"a3 NO [ALERT] Client didn't present valid SSL certificate\r\n",
     )
     with speaking(pairs, "imap", converses(CONVERSATIONS["imap"].before, steps)) as endpoint:
-        assert access.improper_access(endpoint, pairs.root, pairs.client) == ""
+        assert access.acceptance_text(endpoint, pairs.root, pairs.client) == ""
 
 
 def test_capabilities_that_everybody_gets_show_nobody_who_may_log_in(pairs: Pairs) -> None:
@@ -173,13 +173,13 @@ def test_a_connection_that_is_closed_three_times_is_a_refusal_if_another_client_
     closes, answers = closes_after_tls(conversation.before), converses(conversation.before, conversation.admits)
     witness = client_context(pairs.root, pairs.client)
     with speaking(pairs, name, closes, closes, closes, answers) as endpoint:
-        assert access.improper_access(endpoint, pairs.root, pairs.client, None, witness) == ""
+        assert access.acceptance_text(endpoint, pairs.root, pairs.client, None, witness) == ""
     with speaking(pairs, name, closes) as endpoint, pytest.raises(Unreached):
-        access.improper_access(endpoint, pairs.root, pairs.client, None, witness)
+        access.acceptance_text(endpoint, pairs.root, pairs.client, None, witness)
     with speaking(pairs, name, closes, closes, closes, answers) as endpoint, pytest.raises(Unreached):
-        access.improper_access(endpoint, pairs.root, pairs.client)
+        access.acceptance_text(endpoint, pairs.root, pairs.client)
     with speaking(pairs, name, closes, closes, answers) as endpoint:
-        assert access.improper_access(endpoint, pairs.root, pairs.client, None, witness).startswith("lets it in")
+        assert access.acceptance_text(endpoint, pairs.root, pairs.client, None, witness).startswith("lets it in")
 
 
 # -- servers of another protocol: `speaks: tls` --------------------------------------------------------------------------
@@ -188,11 +188,11 @@ def test_a_connection_that_is_closed_three_times_is_a_refusal_if_another_client_
 def test_a_server_of_an_unknown_protocol_is_watched_for_a_refusal(pairs: Pairs) -> None:
     with speaking(pairs, "tls", converses((), (HEARS,), trusts=pairs.root)) as endpoint:
         assert verified(pairs, endpoint).verdict is Verdict.VERIFIED, "Python's servers send session tickets"
-        assert access.improper_access(endpoint, pairs.root, pairs.server) == ""
+        assert access.acceptance_text(endpoint, pairs.root, pairs.server) == ""
     with speaking(pairs, "tls", converses((), (HEARS,))) as endpoint:
         assert str(verified(pairs, endpoint)).startswith("lets a client without a certificate in: keeps the connection")
     with speaking(pairs, "tls", converses((), (b"hello",), trusts=pairs.root)) as endpoint:
-        assert access.improper_access(endpoint, pairs.root, pairs.client) == "lets it in: it sends data"
+        assert access.acceptance_text(endpoint, pairs.root, pairs.client) == "lets it in: it sends data"
 
 
 def test_silence_without_a_session_ticket_shows_nothing(pairs: Pairs) -> None:
@@ -203,7 +203,7 @@ def test_silence_without_a_session_ticket_shows_nothing(pairs: Pairs) -> None:
     with speaking(pairs, "tls", without_tickets) as endpoint:
         result = verified(pairs, endpoint)
         with pytest.raises(NotVerifiable):
-            access.improper_access(endpoint, pairs.root, pairs.client)
+            access.acceptance_text(endpoint, pairs.root, pairs.client)
     assert (result.verdict, str(result)[:24]) == (Verdict.UNDECIDED, "not verifiable from here")
 
 

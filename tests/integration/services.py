@@ -85,7 +85,7 @@ class ServiceHost:
 
     def entry(self, service: str, identity: Path) -> str:
         """How a client gets in; "" if it is refused for certain."""
-        return access.improper_access(
+        return access.acceptance_text(
             self.endpoint(service), self.roots, identity, None, self.destination.prober.as_probe
         )
 

@@ -89,7 +89,7 @@ def test_nobody_notices_when_the_intermediates_hand_over(years: Years, home: Rea
 
     made = hold(years, home, HELD)
     assert leaves_in(made) == LEAVES
-    assert {"crl:server-2", "crl:client-2", "bundle:trust", "bundle:client"} <= made.keys()
+    assert {"crl:server-2", "crl:client-2", "bundle:trust", "bundle:client-crls"} <= made.keys()
 
     dropped = {}
     for day, report in years.walk(745):

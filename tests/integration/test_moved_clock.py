@@ -35,7 +35,7 @@ def lived(home: LiveHome, *days: int) -> None:
 
 def test_first_months_of_a_project(home: LiveHome) -> None:
     made = made_by_a_run(home, 29)
-    assert {"crl:server-1", "crl:client-1", "bundle:client"} <= made
+    assert {"crl:server-1", "crl:client-1", "bundle:client-crls"} <= made
     assert leaves(made) == set()
     assert leaves(made_by_a_run(home, 61)) == SERVERS
     assert leaves(made_by_a_run(home, 62)) == set()
@@ -49,7 +49,7 @@ def test_three_weeks_without_a_run_cost_new_crls_and_nothing_else(home: LiveHome
     assert {name for name in made if not name.startswith(("release:", "deploy:"))} == {
         "crl:server-1",
         "crl:client-1",
-        "bundle:client",
+        "bundle:client-crls",
         "page:trust",
     }
 
@@ -80,10 +80,10 @@ def test_project_outside_the_sandbox_asks_for_its_next_ceremony(real: LiveRealHo
     ahead = {**real.environment, **moved_clock(500)}
     said = run(*DOIT, cwd=PROJECT, env=ahead)
     assert "ceremony:request" in said
-    assert said.endswith(f"; 1 action required: see PKI_HOME={real.path} ./run invoke plan\n"), said
+    assert said.endswith(f")\n1 action required: see PKI_HOME={real.path} ./run invoke plan\n"), said
     request = real.read("ca/ceremonies/0002/request.yaml").decode()
     assert "client-2: client-1 can issue certificates of full lifetime until " in request
-    assert re.search(r"^\d+ tasks up to date .*; 1 action required", run(*DOIT, cwd=PROJECT, env=ahead))
+    assert re.search(r"^\d+ tasks up to date .*\n1 action required", run(*DOIT, cwd=PROJECT, env=ahead))
     assert "a root ceremony is due by " in run(*INVOKE, "plan", cwd=PROJECT, env=ahead)
     assert re.search(
         r"authority:client-1 +due .*a successor is requested on \S+, and must exist by ",

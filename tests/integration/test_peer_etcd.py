@@ -11,44 +11,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import TIMEOUT, LiveHome, built, run
+from tests.integration.conftest import TIMEOUT, LiveHome, run
 from tests.integration.gnutls_judge import USAGE
+from tests.integration.peer_cluster import cluster_home
 from tests.integration.proxies import free_port, listens, wait_until
-from tests.support.projects import bare_home
 
 PATIENCE = 60  # seconds
 NAMES = ("etcd1", "etcd2", "etcd3")
-PKI_YAML = """
-organisation: Example Lab
-domains: [lab.internal]
-permit_addresses: [127.0.0.0/8]
-publish: {url: "http://pki.lab.internal", host: web}
-sandbox: true
-networks: {lan: 127.0.0.0/8}
-authorities: {peer: {}}
-hosts:
-  web: {network: lan, address: 127.0.0.9, names: [web.lab.internal, localhost.lab.internal]}
-"""  # etcd connects from 127.0.0.1 on loopback, and compares this address with the certificate
-MEMBER = "  {name}: {{network: lan, address: 127.0.1.{number}, shared: true, names: [127.0.0.1], peer: [{name}.lab.internal, 127.0.1.{number}, 127.0.0.1]}}\n"
-CLIENTS = "clients: {admin: {email: admin@lab.internal}}\n"
 FILES = {
     "peer.pem": "fullchain:{{ host.name }}-peer",
     "peer.key": "key:{{ host.name }}-peer",
     "peer-ca.pem": "trust:peer",
 }
 FILES |= {"peer-crls.pem": "crl:bundle-peer"}
-HEADER = "# deploy-target: /etc/etcd/pki/{file}\n# deploy-hosts: {hosts}\n# deploy-artifact: {artifact}\n"
 
 
 @pytest.fixture(scope="module")
-def cluster_home(tmp_path_factory: pytest.TempPathFactory) -> LiveHome:
+def home_of_etcd(tmp_path_factory: pytest.TempPathFactory) -> LiveHome:
     """A sandbox with three members, after its first run."""
-    home = LiveHome(bare_home(tmp_path_factory.mktemp("cluster") / "home").path)
-    members = "".join(MEMBER.format(name=name, number=number) for number, name in enumerate(NAMES, 1))
-    home.write("pki.yaml", PKI_YAML + members + CLIENTS)
-    for file, artifact in FILES.items():
-        home.write(f"templates/etcd/{file}", HEADER.format(file=file, hosts=", ".join(NAMES), artifact=artifact))
-    return built(home)
+    templates = {file: f"# deploy-artifact: {artifact}\n" for file, artifact in FILES.items()}
+    return cluster_home(tmp_path_factory.mktemp("cluster"), "/etc/etcd/pki", NAMES, templates)
 
 
 @dataclass
@@ -111,9 +93,9 @@ class Member:
 
 
 @pytest.fixture
-def members(cluster_home: LiveHome, tmp_path: Path) -> Iterator[list[Member]]:
+def members(home_of_etcd: LiveHome, tmp_path: Path) -> Iterator[list[Member]]:
     """Three members that agree."""
-    started = [Member(cluster_home, name, tmp_path) for name in NAMES]
+    started = [Member(home_of_etcd, name, tmp_path) for name in NAMES]
     with ExitStack() as stack:
         for member in started:
             stack.callback(member.stop)
@@ -233,7 +215,7 @@ MEMBER_LEAF, SERVER_LEAF, CLIENT_LEAF = "build/certs/etcd1-peer", "build/certs/e
     ],
 )
 def test_nobody_accepts_a_certificate_of_the_other_side(
-    presenter: str, trust: str, purpose: str, accepted: bool, cluster_home: LiveHome
+    presenter: str, trust: str, purpose: str, accepted: bool, home_of_etcd: LiveHome
 ) -> None:
-    assert openssl_handshake(cluster_home, presenter, trust, purpose) is accepted
-    assert gnutls_accepts(cluster_home, presenter, trust, purpose) is accepted
+    assert openssl_handshake(home_of_etcd, presenter, trust, purpose) is accepted
+    assert gnutls_accepts(home_of_etcd, presenter, trust, purpose) is accepted

@@ -154,14 +154,14 @@ def test_a_revocation_ends_sessions_that_were_open_before_it(
     with started(kind, home, HOSTS[kind], tmp_path / "work") as proxy:
         watched = Watched(proxy, upstreams)
         session = access.open_session(watched.mtls, roots, old)
-        assert access.improper_access(watched.mtls, roots, old, session) == "lets it in with 200"
+        assert access.acceptance_text(watched.mtls, roots, old, session) == "lets it in with 200"
         revoke(home)
         proxy.configure()
         proxy.reload()
-        assert access.improper_access(watched.mtls, roots, old, session) == ""
+        assert access.acceptance_text(watched.mtls, roots, old, session) == ""
         assert watched.seen() == VERIFIED
     with pytest.raises(Unreached, match="could not be reached"):
-        access.improper_access(watched.mtls, roots, old, session)
+        access.acceptance_text(watched.mtls, roots, old, session)
 
 
 def test_a_proxy_whose_sessions_outlive_a_revocation_is_found_out(
@@ -182,8 +182,8 @@ def test_a_proxy_whose_sessions_outlive_a_revocation_is_found_out(
         revoke(home)
         proxy.configure()
         watched.spoil(*sloppy)
-        assert access.improper_access(watched.mtls, roots, old) == ""
-        found = access.improper_access(watched.mtls, roots, old, session)
+        assert access.acceptance_text(watched.mtls, roots, old) == ""
+        found = access.acceptance_text(watched.mtls, roots, old, session)
         assert found == "lets it in with 200, in a resumed session"
 
 

@@ -79,7 +79,7 @@ def test_slapd_takes_the_certificate_of_a_server_for_a_client_where_it_has_the_r
     chain.write_bytes((served.home.path / "build/trust/client-chain.pem").read_bytes())
     ldif = served.file("tls.ldif").read_text()
     with slapd(served, ldif.replace(str(served.file("client-ca.pem")), str(chain))):
-        entry = access.improper_access(served.endpoint("directories"), served.roots, served.identity("server-mtls"))
+        entry = access.acceptance_text(served.endpoint("directories"), served.roots, served.identity("server-mtls"))
         assert entry == "lets it in: it answers a search"
     name = "templates/recipes/openldap/client-ca.pem"
     text = served.home.read(name).decode()

@@ -206,6 +206,44 @@ def test_what_several_things_have_in_common_is_said_once() -> None:
     ]
 
 
+def test_a_long_remedy_is_written_once_and_named_where_it_is_the_same() -> None:
+    remedy = f"write {'x' * 50} into the file, then: ./run doit"
+    found = [Finding(f"release:h{n}", Level.WARNING, f"fails for {n}", remedy, topic="run") for n in range(3)]
+    found.append(Finding("clock", Level.WARNING, "is wrong", "./run doit", topic="clock"))
+    found.append(Finding("disk", Level.WARNING, "is full", "./run doit", topic="disk"))
+    said = letter_of(found)
+    assert said.text.split("\n\n")[1:6] == [
+        f"WARNING   release:h0   (new)\n    fails for 0\n    \u2192 write {'x' * 50} into the file, then: ./run doit",
+        "WARNING   release:h1   (new)\n    fails for 1\n    \u2192 as for release:h0",
+        "WARNING   release:h2   (new)\n    fails for 2\n    \u2192 as for release:h0",
+        "WARNING   clock   (new)\n    is wrong\n    \u2192 ./run doit",
+        "WARNING   disk   (new)\n    is full\n    \u2192 ./run doit",
+    ]
+    assert (said.html.count("x" * 50), said.html.count("as for release:h0")) == (1, 2)
+    assert (said.brief.count("x" * 50), said.brief.count("as for release:h0")) == (1, 2)
+
+
+def test_a_short_message_names_no_remedy_of_a_finding_that_it_leaves_out() -> None:
+    found = [
+        Finding(f"release:h{n}", Level.WARNING, f"fails for {n}", f"write {'x' * 80}", topic="run") for n in range(2)
+    ]
+    past = decide(ChannelHistory(), found[:1], everything, START - DAY).new_history
+    said = letter_of(found, past)
+    assert "as for" not in said.brief
+    assert "x" * 80 in said.brief
+
+
+def test_what_is_in_order_has_a_heading_that_is_true_beside_problems() -> None:
+    hosts = Finding("hosts", Level.OK, "1 of 3 deployed; the others are reported", topic="hosts")
+    bad = Finding("deploy:media", Level.WARNING, "is down", "look", topic="hosts")
+    said = letter_of([bad, hosts])
+    assert "\n\nNO OTHER PROBLEMS (checked in every run)\n    hosts:  " in said.text
+    assert ">No other problems</h2>" in said.html
+    said = letter_of([hosts])
+    assert "\n\nNO PROBLEMS (checked in every run)\n    hosts:  " in said.text
+    assert ">No problems</h2>" in said.html
+
+
 # -- what runs send ---------------------------------------------------------------------------------------------------
 
 
@@ -407,7 +445,7 @@ def test_what_could_not_be_sent_is_said_and_sent_by_the_next_run(
     report = home.doit(days=1)
     assert (report.status, report.data["result"]) == (0, "ok")
     assert "cannot be written" in report.data["alerts"][0]["error"]
-    assert capsys.readouterr().out.endswith("; 1 message could not be sent; the next run tries again\n")
+    assert capsys.readouterr().out.endswith("\n1 message could not be sent; the next run tries again\n")
     place.unlink()
     (home.path / "aside").rename(place)
     home.doit(days=2)

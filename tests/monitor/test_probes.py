@@ -339,7 +339,39 @@ def test_those_that_do_not_answer_are_waited_for_together_and_hold_up_nobody(
         (ProbeFault.SILENT, "does not answer: Connection refused"),
     ]
     assert [one.reached for one in found] == [False, False, True, False]
-    assert len(asked) == 2, "each was asked once"
+    assert len(asked) == 4, "each was asked twice, because it might have been our own machine"
+
+
+def test_a_service_for_which_time_ran_out_once_is_well_if_it_answers_then(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_client, "TIMEOUT", 0.5)
+    assert seen(paper, is_silent, says("200 OK")).wrong == ""
+    assert seen(paper, is_silent_within_tls, says("200 OK")).wrong == ""
+
+
+def test_after_a_batch_that_times_out_again_nobody_is_asked_any_more(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that is down costs one more time limit, however many services there are."""
+
+    def asked(late_times: int) -> tuple[int, set[str]]:
+        """How often twenty services are asked, each of which times out so often; and what is told."""
+        services = list[str]()
+
+        def probe(target: Any) -> ProbeResult:
+            services.append(target.endpoint.service)
+            is_late = services.count(services[-1]) <= late_times
+            return of(target.endpoint.service, wrong="late" if is_late else "", timed_out=is_late)
+
+        monkeypatch.setattr(probes, "_probe", probe)
+        ends = [Endpoint(f"s{number}", NAME, "127.0.0.1", 1, "tls") for number in range(20)]
+        told = {one.wrong for one in swept(paper, ends, None)}
+        return len(services), told
+
+    assert asked(0) == (20, {""})
+    assert asked(1) == (40, {""})
+    assert asked(2) == (20 + probes.PARALLEL_REPEATS, {"late"})
 
 
 def test_what_keeps_us_from_looking_is_told_and_no_service_is_to_blame(paper: Paper, tmp_path: Path) -> None:

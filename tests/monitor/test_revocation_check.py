@@ -35,7 +35,7 @@ def checking(home: Home, leaf: str, folder: Path) -> Iterator[RevocationCheck]:
     destination = SimpleNamespace(endpoints=(MTLS,), prober=Prober(folder / "roots.pem", None))
     delivery = SimpleNamespace(
         host="monitoring",
-        records=SimpleNamespace(is_remote=True, is_verified=True, receipt=None),
+        records=SimpleNamespace(is_contacted=True, has_verified_services=True, receipt=None),
         destination=lambda: destination,
     )
     plan: Any = SimpleNamespace(leaves=home.plan().leaves, deliveries={"monitoring": delivery})
@@ -57,7 +57,7 @@ def test_a_service_has_time_to_refuse_a_revoked_client_with_and_without_replacem
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_unreplaced: bool
 ) -> None:
     answers = iter(["lets it in with 200", "lets it in with 200", "lets it in with 200", ""])
-    monkeypatch.setattr(access, "improper_access", lambda *_: next(answers))
+    monkeypatch.setattr(access, "acceptance_text", lambda *_: next(answers))
     monkeypatch.setattr(access, "open_session", lambda *_: None)
     with checking(home, "client-admin", tmp_path) as check:
         check.probe_before()
@@ -68,10 +68,10 @@ def test_a_service_has_time_to_refuse_a_revoked_client_with_and_without_replacem
 
 def test_a_service_that_got_no_crl_is_asked_once(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter(["lets it in with 200", ""])
-    monkeypatch.setattr(access, "improper_access", lambda *_: next(answers))
+    monkeypatch.setattr(access, "acceptance_text", lambda *_: next(answers))
     with checking(home, "client-admin", tmp_path) as check:
         seen = seen_at(check, is_unreplaced=False, delivered="forge")
-    assert (seen.verdict, next(answers)) == (RefusalVerdict.ACCEPTED, "")
+    assert (seen.verdict, next(answers)) == (RefusalVerdict.FAILED, "")
 
 
 @pytest.mark.parametrize("proxy", ["nginx", "traefik"])

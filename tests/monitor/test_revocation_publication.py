@@ -123,7 +123,7 @@ def longest(*certificates: tuple[str, datetime, str], lifetime: timedelta = 365 
         SimpleNamespace(profile=profile, not_after=end, revoked=revoked) for profile, end, revoked in certificates
     ]
     inventory: Any = SimpleNamespace(profiles=SimpleNamespace(client=SimpleNamespace(lifetime=lifetime)))
-    view: Any = SimpleNamespace(cached=lambda _name, _key, compute: compute())
+    view: Any = SimpleNamespace(cached=lambda _name, _key, compute, **_: compute())
     revocations: Any = SimpleNamespace(unexpired=lambda: issued)
     return revocation_exposure.longest_client_validity(inventory, START, view, revocations)
 

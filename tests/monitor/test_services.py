@@ -98,7 +98,7 @@ def test_revoke_and_explain_name_where_it_cannot_be_verified_and_what_stays_open
 
 
 def test_the_last_line_of_a_revocation_names_what_must_be_checked_on_the_host() -> None:
-    seen = [Observation("web/wiki", RefusalVerdict.VERIFIED, ""), Observation("office/vpn", RefusalVerdict.UNSEEN, "")]
+    seen = [Observation("web/wiki", RefusalVerdict.VERIFIED, ""), Observation("office/vpn", RefusalVerdict.UNKNOWN, "")]
     expected = "revoked and published; verified at web/wiki; not verifiable from here: office/vpn; check it on the host"
     assert verdict(seen, {}) == (2, expected)
     seen.append(Observation("media", RefusalVerdict.FOLDER, ""))

@@ -14,5 +14,5 @@ def test_a_run_that_changed_or_failed_something_is_not_idle(changed: int, failed
 
 
 def test_a_run_whose_tasks_are_all_up_to_date_is_idle_also_with_findings() -> None:
-    assert is_idle(f"SANDBOX  {count_tasks(0, 0, 0, 20)} (0.1 s); 1 critical, 2 warnings: see ./run invoke health")
+    assert is_idle(f"SANDBOX  {count_tasks(0, 0, 0, 20)} (0.1 s)\n1 critical, 2 warnings: see ./run invoke health")
     assert is_idle("")

@@ -147,7 +147,7 @@ def test_a_damaged_record_of_a_ceremony_is_told(real: RealHome, name: str, invok
         ("build/certs/media/key.pem", "cert:media"),
         ("build/crl/client-1.crl", "crl:client-1"),
         ("build/crl/client-1.pem", "crl:client-1"),
-        ("build/crl/bundle-client.pem", "bundle:client"),
+        ("build/crl/bundle-client.pem", "bundle:client-crls"),
         ("build/trust/client-chain.pem", "bundle:trust"),
         ("build/trust/index.html", "page:trust"),
         ("build/release/media/manifest.json", "release:media"),

@@ -113,7 +113,7 @@ def test_without_the_key_of_one_authority_all_that_needs_no_signature_of_it_goes
     report = real.doit(days=62)  # leaves are due for renewal, and the last CRL ended
     assert names_restore(report, "crl:server-1"), report.failed
     assert "cert:media" not in report.failed
-    assert {"crl:client-1", "bundle:client", "deploy:forge"} <= set(report.made)
+    assert {"crl:client-1", "bundle:client-crls", "deploy:forge"} <= set(report.made)
     assert names_restore(real.doit(days=91), "cert:media")
     assert keys(real) == before
 

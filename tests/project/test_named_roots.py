@@ -55,7 +55,9 @@ def test_a_fault_in_roots_is_told_with_its_place_and_hides_no_other(tmp_path: Pa
 
 def test_a_sandbox_is_refused_where_pki_yaml_names_a_root(tmp_path: Path) -> None:
     text = EXAMPLE.replace("sandbox: false", "sandbox: true")
-    with pytest.raises(InventoryError, match=r"sandbox: true is refused: roots lists .* ./run invoke restore FILE"):
+    with pytest.raises(
+        InventoryError, match=r"sandbox: must not be true, because roots lists .* ./run invoke restore FILE"
+    ):
         loader.load(written(tmp_path, f"{text}\nroots: [{ONE}]\n"))
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
+from cryptography import x509
 
+from pki.authority.crls import Crls
 from pki.ceremony.online.make_request import RequestOptions
 from pki.deploy.delivery_history import RELEASES_KEPT
 from pki.pipeline.delivery_targets import ReleaseChecks
@@ -40,6 +42,26 @@ def assert_kept(home: Home, days: float, evidence: Ask = nobody) -> None:
     assert built(home) == before
     named = {one.rpartition(" → ")[2].rpartition(": ")[2] for one in report.failed.values()}
     assert named <= {CONFIRM}, report.failed
+
+
+def serial_of(home: Home, leaf: str) -> int:
+    return x509.load_pem_x509_certificate(home.read(f"build/certs/{leaf}/cert.pem")).serial_number
+
+
+def test_a_revocation_of_a_killed_command_is_carried_out_after_runs_with_a_clock_that_nobody_confirms(
+    real: RealHome,
+) -> None:
+    """The command was killed after the CRL, and by the clock of the next run the revoked certificate had expired."""
+    serial = serial_of(real, "media")
+    project = real.project(1)
+    [issued] = project.ledger.certificates(serial=serial)
+    project.ledger.record_revocation(issued, reason="keyCompromise", at=project.now)
+    Crls(project).issue("server-1")
+    project.ledger.close()
+    assert [entry.serial_number for entry in real.published("server-1")] == [serial]
+    assert_kept(real, 4000)
+    assert real.doit(days=1.1, evidence=nobody).status == 0
+    assert serial_of(real, "media") != serial
 
 
 @pytest.mark.parametrize("days", [-CENTURY / 2, 400, 4000, CENTURY])

@@ -97,7 +97,7 @@ def leaf(home: RealHome, name: str, file: str) -> tuple[Path, Read]:
     project, plan = home.project(), home.plan()
     leaf = plan.leaves[name]
     path = Path(project.store.leaf_file(leaf, file))
-    return path, lambda: not certificates.LeafCertificates(project).delivery_faults(leaf)
+    return path, lambda: not certificates.LeafCertificates(project).undeliverable_reasons(leaf)
 
 
 def derived(home: RealHome, path: str) -> tuple[Path, Read]:

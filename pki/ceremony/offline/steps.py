@@ -134,24 +134,16 @@ def sign(ceremony: CeremonySession, secret_of: SecretOf, out: Path) -> Path:
     """
     with ceremony.recording_refusal():
         check_writable(out)
-        target = out / f"response-{ceremony.request.number:04}"
-        if ceremony.answered is None:
+        target, answered = out / f"response-{ceremony.request.number:04}", ceremony.answered
+        if answered is None:
             _refuse_faulty(policy.faults(ceremony.request, ceremony.contents, roots_are_made=True))
         response_export.check_target(ceremony, target)
-        if ceremony.answered is None:
-            keys = _open_keys(ceremony, secret_of)
-            ceremony.transcript.settle()
-            certificates, presigned_crls = _sign_certificates(ceremony, keys), _sign_crls(ceremony, keys)
-            _verify_paths(ceremony, certificates, presigned_crls)
-            files = response_export.response_files(ceremony, certificates, presigned_crls)
-            response_export.check_no_secrets(
-                files, [*ceremony.forbidden, *response_export.private_forms(keys.values())]
-            )
-            write_folder(ceremony.vault.ceremony(ceremony.request.number), files)
-        elif ceremony.answered != ceremony.contents.last:
+        if answered is None:
+            _sign_into_vault(ceremony, secret_of)
+        elif answered != ceremony.contents.last:
             command = response_export.last_response_command(ceremony.vault, shlex.quote(str(out)))
             raise PkiError(
-                f"the request was answered in ceremony {ceremony.answered.number}, and ceremony "
+                f"the request was answered in ceremony {answered.number}, and ceremony "
                 f"{ceremony.contents.history[-1].number} was performed since",
                 f"use the newest request of the online machine; to write the last response again: {command}",
             )
@@ -159,6 +151,17 @@ def sign(ceremony: CeremonySession, secret_of: SecretOf, out: Path) -> Path:
         response_export.destroy_superseded(ceremony)
         response_export.destroy_keys(ceremony, secret_of)
         return response_export.write_response(ceremony, target)
+
+
+def _sign_into_vault(ceremony: CeremonySession, secret_of: SecretOf) -> None:
+    """Sign everything that the request asks for, and write the files of the response into the vault."""
+    keys = _open_keys(ceremony, secret_of)
+    ceremony.transcript.settle()
+    certificates, presigned_crls = _sign_certificates(ceremony, keys), _sign_crls(ceremony, keys)
+    _verify_paths(ceremony, certificates, presigned_crls)
+    files = response_export.response_files(ceremony, certificates, presigned_crls)
+    response_export.check_no_secrets(files, [*ceremony.forbidden, *response_export.private_forms(keys.values())])
+    write_folder(ceremony.vault.ceremony(ceremony.request.number), files)
 
 
 def _refuse_faulty(faults: list[str]) -> None:

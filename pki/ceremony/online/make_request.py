@@ -232,17 +232,7 @@ class RequestPreparation:
                 "to request one anyway: --new server, --revoke server-1, --crls, --destroy root-1",
             )
         for name, _ in options.revoke:
-            generation = self.project.authorities.generation(name) if "-" in name else None
-            if generation is None or generation.name.is_root:
-                raise PkiError(f"{name}: is not an intermediate", f"intermediates: {', '.join(self._intermediates())}")
-            if self.project.authorities.is_revoked_by_root(generation):
-                raise PkiError(f"{name}: is revoked already", "./run invoke status")
-            issuer = self.project.authorities.root_of(generation.certificate)
-            if issuer is None or issuer.name in ceremony_archive.destroyed_roots(self.project.store):
-                raise PkiError(
-                    f"{name}: the key of the root that signed it was destroyed, so it cannot be revoked",
-                    "if its key is exposed, start a new project: docs/how-to/ceremony.md",
-                )
+            self._check_revocable(name)
         for name in options.generations:
             if name not in self._authorities():
                 raise PkiError(f"{name}: unknown authority", f"expected {', '.join(self._authorities())}")
@@ -252,6 +242,20 @@ class RequestPreparation:
         for name in options.destroy:
             authority = GenerationName.parse(name).authority
             self._check_destruction(name, creates_root=any(new.authority == authority for new in new_generations))
+
+    def _check_revocable(self, name: str) -> None:
+        """Raise PkiError when a root cannot revoke the generation `name`."""
+        generation = self.project.authorities.generation(name) if "-" in name else None
+        if generation is None or generation.name.is_root:
+            raise PkiError(f"{name}: is not an intermediate", f"intermediates: {', '.join(self._intermediates())}")
+        if self.project.authorities.is_revoked_by_root(generation):
+            raise PkiError(f"{name}: is revoked already", "./run invoke status")
+        issuer = self.project.authorities.root_of(generation.certificate)
+        if issuer is None or issuer.name in ceremony_archive.destroyed_roots(self.project.store):
+            raise PkiError(
+                f"{name}: the key of the root that signed it was destroyed, so it cannot be revoked",
+                "if its key is exposed, start a new project: docs/how-to/ceremony.md",
+            )
 
     def _authorities(self) -> tuple[str, ...]:
         """Return the authorities of which a new generation can be requested."""

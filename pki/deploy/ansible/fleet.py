@@ -114,6 +114,7 @@ class Fleet:
         return str(self.store.home / command) if "/" in command else command
 
     def _without_result(self, report: runner.Report) -> PkiError:
+        """Return the error for a host of which a run of Ansible has no result."""
         if report.complaint:
             return PkiError(
                 f"Ansible stopped: {visible_line(report.complaint)}", f"its log: {self.store.ansible() / 'runs'}"
@@ -163,10 +164,8 @@ def prepare_payload(delivery: Delivery, now: datetime) -> HostPayload:
 def collect(delivery: Delivery, result: Mapping[str, Any], now: datetime) -> list[Reason]:
     """Record the outcome of a host from a run elsewhere, and return what was done. Raises PkiError, recorded by then."""
     host_payload = prepare_payload(delivery, now)
-    has_no_action = result.get("failed") or result.get("unreachable")  # Ansible failed before our action began
-    if ("release" in result or not has_no_action) and result.get(
-        "release"
-    ) != host_payload.change.payload.release.digest:
+    failed_before_action = "release" not in result and bool(result.get("failed") or result.get("unreachable"))
+    if not failed_before_action and result.get("release") != host_payload.change.payload.release.digest:
         raise PkiError("took another release than the present one", "run deploy.export and the playbook again")
     outcome = _record_result(delivery, host_payload, result, now)
     if error := outcome.get("error"):
@@ -193,17 +192,15 @@ def _record_failure(delivery: Delivery, error: PkiError, now: datetime) -> PkiEr
 def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcome:
     """Return what a host's answers mean, as in our own dialogue. Raises PkiError."""
     change, answers = host_payload.change, list(_answers(result))
-    transport, verifications = (
-        change.destination.transport,
-        _verifications(result, (endpoint.service for endpoint in change.destination.endpoints)),
-    )
+    transport, endpoints = change.destination.transport, change.destination.endpoints
+    verifications = _verifications(result, [endpoint.service for endpoint in endpoints])
     if refusal := host_output.refusal(answers, transport.host, command_lines(change.rows)):
         raise refusal_error(refusal, change.rows)
     if error := next((answer["error"] for answer in answers if "error" in answer), ""):
         raise PkiError(
             visible_line(error), f"./run invoke deploy.bootstrap {transport.host}", ErrorCode.NEEDS_BOOTSTRAP
         )
-    if fault := _fault(transport, change.destination.endpoints, result):
+    if fault := _fault(transport, endpoints, result):
         raise fault
     states = file_states(transport.host, change.rows, [answer for answer in answers if "is" in answer])
     changed_states = change.note_states(states)
@@ -211,7 +208,7 @@ def _outcome(host_payload: HostPayload, result: Mapping[str, Any]) -> HostOutcom
         raise PkiError("was only checked, nothing was delivered", "run the playbook without --check")
     outcome = change.outcome(host_payload.contents, changed_states, verifications)
     outcome = replace(outcome, writable=writable_folders(answers))
-    return outcome.listing_also(surplus_files(transport.host, answers)) if change.needs_surplus_list else outcome
+    return outcome.with_surplus(surplus_files(transport.host, answers)) if change.needs_surplus_list else outcome
 
 
 def _fault(transport: Transport, endpoints: Iterable[Endpoint], result: Mapping[str, Any]) -> PkiError | None:

@@ -98,6 +98,7 @@ def decide(
         if key in findings_by_key:
             continue
         is_unsolved = bool(last_notified.level)
+        is_recently_solved = not is_unsolved and _within(last_notified.at, now, PAUSE)
         if is_unsolved and is_checked(key):
             notifications.append(
                 Notification(
@@ -106,9 +107,7 @@ def decide(
                 )
             )
             notified_by_key[key] = replace(last_notified, level=Level.OK, at=now)
-        elif is_unsolved or _within(
-            last_notified.at, now, PAUSE
-        ):  # a finding that comes back within PAUSE is not sent again
+        elif is_unsolved or is_recently_solved:  # if it comes back within PAUSE, it is not sent again
             notified_by_key[key] = last_notified
     is_weekly = not _within(history.weekly_sent, now, WEEK)
     ordered_notifications = tuple(sorted(notifications, key=lambda item: -item.finding.level))

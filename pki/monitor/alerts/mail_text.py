@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -42,7 +42,8 @@ KEEP = (
     "now keeps its hash. If that is not so later, somebody changed the ledger or restored an old copy. To compare, type:"
 )
 COMPARE = "./run invoke ledger.verify"
-PASSED = "checked in every run"
+NO_PROBLEMS, NO_OTHER_PROBLEMS, PASSED = "No problems", "No other problems", "checked in every run"
+ARROW = "    → "
 KINDS = {Cause.NEW: "new", Cause.WORSE: "worse than before", Cause.NEARER: "closer to its deadline"}
 
 
@@ -97,10 +98,19 @@ def render_mail(decision: AlertDecision, findings: Sequence[Finding], facts: Mai
     items = list(_items(problems, kinds, decision, facts.now))
     solved_findings = [item.finding for item in decision.notifications if item.cause is Cause.SOLVED]
     passed_findings = [finding for finding in findings if not finding.level]
+    passed_title = NO_OTHER_PROBLEMS if problems else NO_PROBLEMS
     title = count_by_level(problems) or "all OK"
     return MailText(
         subject=_subject(decision, problems, solved_findings, facts),
-        text="\n".join(_text(title, _cause(decision), items, solved_findings, passed_findings, facts, late)),
+        text="\n".join(
+            [
+                *_opening(title, _cause(decision), facts),
+                *_problems(items),
+                *_solved_list(solved_findings),
+                *_passed_list(passed_title, passed_findings),
+                *_footer(facts, late),
+            ]
+        ),
         html=Pages(Path(__file__).parent).render(
             "mail_text.html",
             {
@@ -109,11 +119,12 @@ def render_mail(decision: AlertDecision, findings: Sequence[Finding], facts: Mai
                 "when": WHEN,
                 "keep": KEEP,
                 "compare": COMPARE,
-                "items": items[:MAX_SHOWN],
+                "items": list(_without_repetition(items))[:MAX_SHOWN],
                 "more": sum(item.count for item in items[MAX_SHOWN:]),
                 "solved": solved_findings[:MAX_SHOWN],
                 "more_solved": len(solved_findings) - MAX_SHOWN,
                 "passed": passed_findings,
+                "passed_title": passed_title,
                 "passed_by": PASSED,
                 "facts": facts,
                 "late": late,
@@ -204,20 +215,17 @@ def _item(group: Sequence[Finding], kind: str, since: datetime | None, now: date
 # -- the two plain forms ----------------------------------------------------------------------------------------------
 
 
-def _text(
-    title: str,
-    cause: str,
-    items: Sequence[MailItem],
-    solved: Sequence[Finding],
-    passed: Sequence[Finding],
-    facts: MailFacts,
-    late: str,
-) -> Iterator[str]:
+def _opening(title: str, cause: str, facts: MailFacts) -> Iterator[str]:
+    """Yield how the project is, why this message is sent, and where commands are typed."""
     yield f"{facts.name}: {title}"
     yield from textwrap.wrap(cause, WIDTH)
     yield from textwrap.wrap(f"Type the commands on the machine {facts.origin}.", WIDTH, break_long_words=False)
     yield ""
-    for item in items[:MAX_SHOWN]:
+
+
+def _problems(items: Sequence[MailItem]) -> Iterator[str]:
+    """Yield the problems, the worst first, each with its remedy."""
+    for item in list(_without_repetition(items))[:MAX_SHOWN]:
         heading = item.subject + (f"   ({item.kind})" if item.kind else "")
         level = f"{item.level.upper():<9} "
         yield from textwrap.wrap(heading, WIDTH, initial_indent=level, subsequent_indent=" " * len(level))
@@ -228,6 +236,10 @@ def _text(
         yield ""
     if len(items) > MAX_SHOWN:
         yield from (f"and {sum(item.count for item in items[MAX_SHOWN:])} more: ./run invoke health", "")
+
+
+def _solved_list(solved: Sequence[Finding]) -> Iterator[str]:
+    """Yield what was solved since the last message."""
     if solved:
         yield "SOLVED"
         for finding in solved[:MAX_SHOWN]:
@@ -235,8 +247,12 @@ def _text(
         if len(solved) > MAX_SHOWN:
             yield f"    and {len(solved) - MAX_SHOWN} more"
         yield ""
+
+
+def _passed_list(title: str, passed: Sequence[Finding]) -> Iterator[str]:
+    """Yield the checks without a problem of their own, below `title`."""
     if passed:
-        yield f"OK ({PASSED})"
+        yield f"{title.upper()} ({PASSED})"
         for finding in passed:
             yield from textwrap.wrap(
                 f"{finding.subject + ':':<16} {visible_line(finding.message)}",
@@ -245,7 +261,6 @@ def _text(
                 subsequent_indent=" " * 21,
             )
         yield ""
-    yield from _footer(facts, late)
 
 
 def _footer(facts: MailFacts, late: str) -> Iterator[str]:
@@ -269,14 +284,23 @@ def _wrapped(text: str) -> list[str]:
 def _remedy(text: str) -> Iterator[str]:
     """Yield a remedy with each command on one line, so that it can be copied."""
     for number, line in enumerate(text.splitlines()):
-        yield f"    {'→' if number == 0 else ' '} {visible_line(line)}"
+        yield f"{ARROW if number == 0 else ' ' * len(ARROW)}{visible_line(line)}"
+
+
+def _without_repetition(items: Iterable[MailItem]) -> Iterator[MailItem]:
+    """Yield the items; a remedy longer than a line that an earlier item has too is replaced by `as for SUBJECT`."""
+    subjects: dict[str, str] = {}  # by remedy, the first item that has it
+    for item in items:
+        is_repeated = item.remedy in subjects and len(item.remedy) > WIDTH - len(ARROW)
+        yield replace(item, remedy=f"as for {subjects[item.remedy]}") if is_repeated else item
+        subjects.setdefault(item.remedy, item.subject)
 
 
 def _brief(solved: Sequence[Finding], items: Sequence[MailItem], decision: AlertDecision) -> Iterator[str]:
-    for item in items[:MAX_SHOWN]:
-        if item.kind or decision.is_weekly:
-            yield f"{item.level.upper()} {item.subject}: {item.message}"
-            yield from _remedy(item.remedy)
+    shown_items = [item for item in items[:MAX_SHOWN] if item.kind or decision.is_weekly]
+    for item in _without_repetition(shown_items):
+        yield f"{item.level.upper()} {item.subject}: {item.message}"
+        yield from _remedy(item.remedy)
     if solved:
         yield _shorten(f"solved: {', '.join(finding.subject for finding in solved)}", SUBJECT_LENGTH)
     if not items:

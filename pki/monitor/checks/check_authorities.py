@@ -215,9 +215,7 @@ def _expiry(context: CheckContext, name: str) -> datetime | None:
     """Return the nextUpdate of the CRL in `build/`; a CRL that the run has checked is not read again."""
     if GenerationName.parse(name).is_root:
         present_crl = issued_crls.Crls(context.project).due_presigned(name)
-        return (
-            None if present_crl is None else present_crl.next_update_utc
-        )  # `if present` is False for a CRL without entries
+        return None if present_crl is None else present_crl.next_update_utc  # a CRL without entries counts as False
     if cached_dates := context.project.cache.checked_in_this_run(ArtifactId("crl", name)):
         _, not_after = cached_dates[:2]  # of the CRL that was up to date, in seconds since 1970
         return datetime.fromtimestamp(not_after, UTC)

@@ -88,8 +88,8 @@ def _leaf(context: CheckContext, artifact: str, leaf: Leaf) -> Iterator[Finding]
     until = certificate_expiry(context, leaf)
     is_late = until is not None and context.now >= leaf.renewal_start(until) + min(GRACE, leaf.renew_before / 2)
     if failure is None and not is_late:
-        is_stopped = artifact in project.revocations.replacement_stopped  # which a notice reports
-        if until is None and context.thorough and project.authorities.issuing(leaf.authority) and not is_stopped:
+        is_missing = until is None and artifact not in project.revocations.replacement_stopped  # which a notice reports
+        if is_missing and context.thorough and issuer:
             yield Finding(artifact, Level.NOTICE, f"{joined(reasons)}; the next run issues it", rerun(artifact))
         return  # the next run renews it
     text = joined(reasons)

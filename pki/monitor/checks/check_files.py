@@ -61,7 +61,7 @@ def _record_fault(records: HostRecords) -> str:
     """Return which record of a deployment is damaged, as the rest of a sentence that begins with its name, or ""."""
     if records.has_lost_receipt:
         return str(Why.RECEIPT_DAMAGED())
-    receipt = None if records.is_remote else records.receipt
+    receipt = None if records.is_contacted else records.receipt
     damaged = Why.LIST_DAMAGED()
     return str(damaged) if receipt and damaged in records.folder_transport.drift(receipt) else ""
 

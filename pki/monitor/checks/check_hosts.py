@@ -79,25 +79,24 @@ def _count_of_deployed(
 ) -> Iterator[Finding]:
     """Report how many hosts have what pki.yaml declares, and why the others do not have it.
 
-    `reported` maps a host to the subject of the finding that gives the reason. After a run, that finding is the only
-    problem; the count is for information. A thorough check also reports the count as a problem.
+    `reported` maps a host to the subject of the finding that gives the reason: that finding is the problem, and the count
+    is for information. Hosts that were never deployed are a notice of their own, but not at the end of a run, which has
+    just deployed to all hosts that it could reach.
     """
     hosts, deliveries = context.project.inventory.hosts, context.plan.deliveries
     excluded = [name for name in hosts if name not in deliveries]
-    expected = len(hosts.keys() | deliveries.keys())
+    expected = len(hosts.keys() | deliveries.keys()) - len(reported)
     count = len(deliveries) - len(reported) - len(new_hosts)
     parts = [f"{count}{f' of {expected}' if count < expected else ''} deployed as declared in pki.yaml"]
     if new_hosts:
         parts.append(f"not deployed yet: {join_names(new_hosts)}")
     if reported:
-        reasons = join_names([f"{host} (see {subject})" for host, subject in reported.items()])
-        parts.append(f"{'not as declared' if context.thorough else 'the others are reported'}: {reasons}")
+        reasons = join_names([f"{host} ({subject})" for host, subject in reported.items()])
+        parts.append(f"reported above: {reasons}")
     if excluded:
         parts.append(f"no deployments to {join_names(excluded)}")
-    is_all_deployed = not reported and not new_hosts
-    if not is_all_deployed and context.thorough:
-        remedy = "solve the findings that are named, then: ./run doit" if reported else "./run doit"
-        yield Finding("hosts", Level.NOTICE, "; ".join(parts), remedy)
+    if new_hosts and context.thorough:
+        yield Finding("hosts", Level.NOTICE, "; ".join(parts), "./run doit")
     elif count:
         yield Finding("hosts", Level.OK, "; ".join(parts))
 
@@ -184,7 +183,7 @@ def _failure_before_contact(context: CheckContext, host: str) -> Iterator[Findin
 def _unwell_hosts(context: CheckContext) -> Sequence[HostState]:
     """Return the states of hosts that are not well; cached while the folders of receipts and contacts do not change."""
     project = context.project
-    remote = [delivery for delivery in context.plan.deliveries.values() if delivery.records.is_verified]
+    remote = [delivery for delivery in context.plan.deliveries.values() if delivery.records.has_verified_services]
     if not remote:
         return []
     key = digest_of([delivery.host for delivery in remote], sorted((project.host_decisions.pins or {}).items()))
@@ -203,7 +202,7 @@ def _state(payloads: HostPayloads) -> HostState:
     receipt, contact = payloads.records.receipt, payloads.records.contact
     verifications = receipt.verification if receipt else {}
     not_verified = {service: item for service, item in (verifications or {}).items() if not item.is_verified}
-    pin = payloads.pinned()
+    pin = payloads.recorded_pin()
     return HostState(
         host=payloads.records.host,
         failing_since=contact.failing_since,
@@ -229,7 +228,7 @@ def _drift(context: CheckContext) -> Iterator[Finding]:
         if restored:
             text = f"was changed on the host; restored: {_first_changes(restored)}"
             yield Finding(ArtifactId("drift", name), Level.NOTICE, text, CHANGE_BELONGS, is_over=True)
-        elif context.thorough and not delivery.records.is_remote and (drift := delivery.records.drift):
+        elif context.thorough and not delivery.records.is_contacted and (drift := delivery.records.drift):
             yield Finding(ArtifactId("drift", name), Level.NOTICE, f"was changed: {_first_changes(drift)}", REPAIR)
 
 

@@ -52,4 +52,4 @@ def _is_unreloaded(context: CheckContext, result: ProbeResult, contact: Contact)
 
 def _contact(context: CheckContext, host: str) -> Contact | None:
     delivery = context.plan.deliveries.get(host)
-    return delivery.records.contact if delivery and delivery.records.is_remote else None
+    return delivery.records.contact if delivery and delivery.records.is_contacted else None

@@ -72,10 +72,13 @@ def run_checks(
     *,
     thorough: bool = True,
 ) -> list[Finding]:
-    """Run every check and return the findings, worst first; change nothing.
+    """Run every check that applies to the project and return the findings, worst first; change nothing.
 
-    `run` is the report of the last run (`LastRun.load`), `notes` the required actions if the caller has them already,
-    `probes` and `broken` the results of `probe_all`. `thorough` also decrypts keys and verifies the whole ledger.
+    - `run` is the report of the last run (`LastRun.load`).
+    - `notes` are the required actions, if the caller has them already.
+    - `probes` and `broken` are the results of `probe_all`.
+    - `thorough` also decrypts keys, verifies the whole ledger, and reports when the last run was. A run that is just
+      ending leaves that out.
     """
     findings = list(broken)
     if notes is None:
@@ -89,6 +92,7 @@ def run_checks(
     )
     for topic, check in _checks(project).items():
         findings += _run_check(topic, check, context)
+    # these two come last: they report only what no finding so far has reported
     findings += _run_check("notes", lambda context: _notes(context, findings), context)
     findings += _run_check("run", lambda context: _rest_of_run(context, findings), context)
     return sorted((_dated(finding, context.history) for finding in findings), key=lambda finding: -finding.level)
@@ -155,21 +159,26 @@ def _broken(topic: str, error: Exception) -> Finding:
 
 
 def _notes(context: CheckContext, findings: Sequence[Finding]) -> Iterator[Finding]:
-    """Yield required actions that no other check has reported."""
-    reported = {(finding.subject, finding.message) for finding in findings}
+    """Yield required actions that no other check has reported.
+
+    A check that reports a required action (such as that a host is pinned) gives its finding the same subject and text.
+    """
+    reported_actions = {(finding.subject, finding.message) for finding in findings}
     for note in context.notes:
-        if note.subject != "ceremony" and (note.subject, note.text) not in reported:
+        is_ceremony = note.subject == "ceremony"  # check_ceremonies reports it, with its deadline
+        if not is_ceremony and (note.subject, note.text) not in reported_actions:
             yield Finding(note.subject, Level.NOTICE, note.text, note.remedy)
 
 
 def _rest_of_run(context: CheckContext, findings: Sequence[Finding]) -> Iterator[Finding]:
     """Yield failures of the last run that no other check has reported, and whether runs still happen."""
-    reported = {finding.subject for finding in findings if finding.level}
+    reported_subjects = {finding.subject for finding in findings if finding.level}
     run = context.run
     for name, failure in run.failed.items():
         is_awaited = failure.code is ErrorCode.AWAITS_CEREMONY  # check_ceremonies reports it
-        is_reported = name in reported or (failure.code is ErrorCode.EXPOSED and failure.about in reported)
-        if not is_awaited and not is_reported:
+        # of a secret file that others can read, check_permissions reports the file, not the task that refused it
+        is_exposed_file = failure.code is ErrorCode.EXPOSED and failure.about in reported_subjects
+        if not (is_awaited or is_exposed_file or name in reported_subjects):
             consequence = _consequence(context, ArtifactId.parse(name))
             yield Finding(name, Level.WARNING, failure.message, failure.hint or "./run doit", consequence=consequence)
     if not context.thorough:
@@ -179,9 +188,10 @@ def _rest_of_run(context: CheckContext, findings: Sequence[Finding]) -> Iterator
         yield Finding("doit", Level.NOTICE, text, "./run doit")
     elif run.at is None:
         yield Finding("doit", Level.NOTICE, "has not run yet", "./run doit")
-    elif abs(context.now - run.at) > OVERDUE:
+    elif abs(context.now - run.at) > OVERDUE:  # a run in the future does not show that runs happen now
         text = f"last ran on {run.at:%Y-%m-%d}: is its cron job or timer still there?"
-        yield Finding("doit", Level.WARNING, text, "./run doit, and check crontab -l", since=run.at)
+        remedy = "./run doit; then look for its line or timer: crontab -l; systemctl list-timers"
+        yield Finding("doit", Level.WARNING, text, remedy, since=run.at)
     else:
         yield _run_on_time(run.at, run)
 

@@ -206,7 +206,8 @@ def _host_states(checked: CheckedProject) -> Iterator[tuple[str, str]]:
     kinds = {"deploy": "failing", "pinned": "pinned", "verification": "not_verified", "drift": "drift"}
     for finding in checked.findings:
         kind, host = finding.about.kind, finding.about.name
-        if finding.topic == "hosts" and finding.level and kind in kinds and host in deliveries:
+        is_problem_of_host = finding.topic == "hosts" and finding.level and host in deliveries
+        if is_problem_of_host and kind in kinds:
             yield host, kinds[kind]
             if kind == "deploy" and deliveries[host].records.contact.is_unreached:
                 yield host, "unreachable"

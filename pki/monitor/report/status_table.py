@@ -25,10 +25,12 @@ from pki.monitor import adopted_cas, probes, revocation_exposure, unverified_ups
 from pki.monitor.checks import check_authorities
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.external_authorities import ExternalAuthorities
+from pki.monitor.probes import ProbeResult
 from pki.monitor.unseen_services import unseen_services
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.plan import Plan
 from pki.project.authorities import own_authorities
+from pki.project.generations import Generation
 from pki.project.project import Project
 from pki.x509 import canonical
 
@@ -91,30 +93,27 @@ class StatusTable:
             yield TableRow(ArtifactId("authority", authority), "missing", "", f"restore it with {RESTORE}", "you")
         elif not names:
             yield TableRow(ArtifactId("authority", authority), "missing", "", "needs a root ceremony", self._ceremony())
-        for name in names:
-            generation = self.project.authorities.generation(name)
-            if generation is None:
-                continue
-            end, signing_period_end = (
-                generation.not_after,
-                needs.signing_period_end(self.project.authorities, generation),
-            )
-            is_last = name == names[-1]
-            if end < self.project.now:
-                state, text = "expired", f"expired on {end:%Y-%m-%d}"
-            elif self.project.authorities.is_revoked_by_root(generation):
-                state, text = "revoked", "its root's CRL lists it"
-            elif fault := self.project.signing_keys.cached_faults.get(name):
-                text = "; ".join(filter(None, [f"cannot sign: {fault.message}", fault.hint]))
-                yield TableRow(ArtifactId("authority", name), "blocked", self._left(end), text, "you")
-                continue
-            elif is_last:
-                state = "due" if signing_period_end <= self.project.now else "ok"
-                full_lifetime_end = needs.full_lifetime_end(self.project.authorities, generation)
-                text = f"a successor is requested on {signing_period_end:%Y-%m-%d}, and must exist by {full_lifetime_end:%Y-%m-%d}"
-            else:
-                state, text = "ok", f"trusted until it expires; {names[-1]} has replaced it"
-            yield TableRow(ArtifactId("authority", name), state, self._left(end), text, self._ceremony())
+        for generation in filter(None, map(self.project.authorities.generation, names)):
+            yield self._generation_row(generation, newest=names[-1])
+
+    def _generation_row(self, generation: Generation, newest: str) -> TableRow:
+        """Return the row of one generation of our own; `newest` is the newest of its authority, which signs."""
+        artifact, end = ArtifactId("authority", generation.name), generation.not_after
+        if end < self.project.now:
+            state, text = "expired", f"expired on {end:%Y-%m-%d}"
+        elif self.project.authorities.is_revoked_by_root(generation):
+            state, text = "revoked", "its root's CRL lists it"
+        elif fault := self.project.signing_keys.cached_faults.get(generation.name):
+            text = "; ".join(filter(None, [f"cannot sign: {fault.message}", fault.hint]))
+            return TableRow(artifact, "blocked", self._left(end), text, "you")
+        elif generation.name == newest:
+            requested_on = needs.signing_period_end(self.project.authorities, generation)
+            latest = needs.full_lifetime_end(self.project.authorities, generation)
+            state = "due" if requested_on <= self.project.now else "ok"
+            text = f"a successor is requested on {requested_on:%Y-%m-%d}, and must exist by {latest:%Y-%m-%d}"
+        else:
+            state, text = "ok", f"trusted until it expires; {newest} has replaced it"
+        return TableRow(artifact, state, self._left(end), text, self._ceremony())
 
     def _leaf_row(self, leaf: Leaf) -> TableRow:
         name, examination = leaf.artifact, certificates.LeafCertificates(self.project).examine(leaf)
@@ -122,8 +121,8 @@ class StatusTable:
         if reasons_for_stop := leaf_files.stopped_reasons(self.project.revocations, name):
             return TableRow(name, "stopped", "", joined(reasons_for_stop), "you")
         if summary is None:
-            is_missing = examination.faults == [Why.NOT_CREATED()]
-            return TableRow(name, "missing" if is_missing else "due", "", joined(examination.faults), "doit")
+            is_missing = examination.differences == [Why.NOT_CREATED()]
+            return TableRow(name, "missing" if is_missing else "due", "", joined(examination.differences), "doit")
         left = self._left(summary.not_after)
         if blocker := certificates.LeafCertificates(self.project).no_gain_reason(leaf):
             return TableRow(name, "blocked", left, str(blocker), "ceremony")
@@ -167,10 +166,10 @@ class StatusTable:
                 *unverified_upstreams.phrases(self.project.inventory, name),
             ]
         )
-        if delivery_state := delivery.state(self.project.now) if delivery.records.is_verified else "":
+        if delivery_state := delivery.state(self.project.now) if delivery.records.has_verified_services else "":
             text = f"{delivery_state}; {text}"
         left = self._left(timestamps.moment(last_receipt.first_expiry)) if last_receipt.first_expiry else ""
-        is_failing = delivery.records.is_verified and delivery.records.contact.failing_since
+        is_failing = delivery.records.has_verified_services and delivery.records.contact.failing_since
         state = "failing" if is_failing else "due" if reasons else "ok"
         has_fault = any(reason.code is Why.STATED for reason in reasons)
         return TableRow(deploy.id, state, left, text, "doit", has_fault)
@@ -283,19 +282,20 @@ class StatusTable:
                 if result is None or result.at is None:
                     yield TableRow(subject, "unknown", "", "not probed yet", "doit")
                     continue
-                left = self._left(result.not_after) if result.not_after else ""
-                text_if_well = (
-                    "serves what was deployed" if result.is_compared else "answers; not compared with what was deployed"
-                )
-                if result.unverifiable:
-                    served = f"{text_if_well}; " if result.fingerprint else ""
-                    text_if_well = f"{served}{result.open_question}"
-                text = f"{result.phrase or text_if_well}, probed {result.at:%Y-%m-%d %H:%M}"
-                state = "failing" if result.wrong else "unknown" if result.unverifiable else "ok"
-                yield TableRow(subject, state, left, text, "you" if state != "ok" else "doit")
-
+                yield self._service_row(result, result.at)
         for result in unseen_services(self.project.inventory):
             yield TableRow(result.subject, "unknown", "", f"not verifiable from here: {result.unverifiable}", "you")
+
+    def _service_row(self, result: ProbeResult, at: datetime) -> TableRow:
+        text = "serves what was deployed" if result.is_compared else "answers; not compared with what was deployed"
+        if result.unverifiable:
+            text = f"{text}; {result.open_question}" if result.fingerprint else result.open_question
+        if result.wrong:
+            text = result.phrase
+        state = "failing" if result.wrong else "unknown" if result.unverifiable else "ok"
+        left = self._left(result.not_after) if result.not_after else ""
+        by = "doit" if state == "ok" else "you"
+        return TableRow(result.subject, state, left, f"{text}, probed {at:%Y-%m-%d %H:%M}", by)
 
     def _state(self, end: datetime, reasons: list[Reason]) -> str:
         return "expired" if end <= self.project.now else "due" if reasons else "ok"
@@ -309,8 +309,8 @@ class StatusTable:
 
 def _with_failure(row: TableRow, run: LastRun) -> TableRow:
     """Add why the last run failed to a row that is due, unless the next run retries it anyway."""
-    failure = run.failure(row.name)
-    if failure is None or row.state == "ok" or row.by != "doit" or failure.code in RETRIED:
+    failure, is_due = run.failure(row.name), row.state != "ok" and row.by == "doit"
+    if failure is None or not is_due or failure.code in RETRIED:
         return row
     reasons = "" if row.has_fault else f"{row.next}; "  # else the fault would be named twice
     return replace(row, state="failing", next=f"{reasons}the last run failed: {failure.message}", by="you")

@@ -100,7 +100,9 @@ def _cache_key(checked: CheckedProject) -> str:
 def _record(records: HostRecords) -> list[Any]:
     """Return what receipt and contact of a host record, as days; a host in a folder has no contact."""
     receipt = records.receipt
-    contacted, since = (records.contact.checked_at, records.contact.failing_since) if records.is_verified else ("", "")
+    contacted, since = (
+        (records.contact.checked_at, records.contact.failing_since) if records.has_verified_services else ("", "")
+    )
     verification = (receipt.verification or {}) if receipt else {}
     verified_count = sum(service.is_verified for service in verification.values())
     return [receipt.delivered_at[:10] if receipt else "", contacted[:10], since[:10], verified_count, len(verification)]

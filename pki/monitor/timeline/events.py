@@ -267,11 +267,7 @@ def _outlived_authority_events(revocations: Revocations, rollovers: CaRollovers)
     ca_expiries = {ca.name: ca.not_after for ca in rollovers.generations()}
     for certificate in revocations.unexpired():
         end = ca_expiries.get(certificate.issuer)
-        if (
-            certificate.profile == "client"
-            and not certificate.revoked
-            and end is not None
-            and end < certificate.not_after
-        ):
+        is_valid_client = certificate.profile == "client" and not certificate.revoked
+        if is_valid_client and end is not None and end < certificate.not_after:
             text = f"is valid until {certificate.not_after:%Y-%m-%d}, and {certificate.issuer}, which issued it, only until then"
             yield TimelineEvent(end, EventKind.GAP, certificate.artifact, text, is_problem=True)
