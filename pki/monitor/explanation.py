@@ -188,12 +188,15 @@ def explain_crl(inventory: Inventory, store: Store, now: datetime, plan: Plan, g
     )
     asking = dependents.uses_requiring_clients(inventory)
     clients = GenerationName.parse(generation).authority in {"client", "root"}
+    is_adopted = generation in inventory.authorities.adopted
     consequence = (
         f"{dependents.join_uses(asking)} refuse every client"
         if asking
         else "no service that is declared in pki.yaml requires client certificates"
     )
     others = "members that read CRLs refuse one another" if is_of_peers else "strict clients refuse servers"
+    if is_adopted:
+        others = f"programs that read it refuse every certificate that {generation} issued"
     yield "if it expires", consequence if clients else others
     yield (
         "renew it",
