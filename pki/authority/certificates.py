@@ -99,10 +99,7 @@ class LeafCertificates:
         return self._renewal_reasons(leaf, examination.summary, self._issuer(leaf))
 
     def undeliverable_reasons(self, leaf: Leaf) -> list[Reason]:
-        """Return why the files of a leaf cannot be delivered; empty when they are intact. The dates are not checked.
-
-        The files are read again: the cache is not used.
-        """
+        """Return why the files of a leaf, read again and not from the cache, cannot be delivered; the dates do not count."""
         if leaf.artifact in self.project.revocations.replacement_stopped:
             return self._damage_while_stopped(leaf)
         return self.examine(leaf).differences or split_file_damage(self.project.store, leaf)

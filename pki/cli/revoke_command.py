@@ -100,7 +100,9 @@ def retire(context: Context, name: str, yes: bool = False) -> None:
     leaves = pipeline_plan.plan(project).leaves
     name = _leaf_name(project, name, "retire")
     find = finder(name, by_cn=False)
-    declared = {ArtifactId.parse(name).short} & leaves.keys() or {certificate.artifact.short for certificate in find(project)} & leaves.keys()
+    declared = {ArtifactId.parse(name).short} & leaves.keys() or {
+        certificate.artifact.short for certificate in find(project)
+    } & leaves.keys()
     if declared:  # the second one is that of a serial number
         raise PkiError(
             f"{min(declared)} is still in pki.yaml", f"remove it there first, or: ./run invoke revoke {name}"
