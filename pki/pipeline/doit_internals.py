@@ -5,17 +5,20 @@ tests/pipeline/test_doit_features.py has a test for each of these features, whic
 - `Run._execute`: doit passes the options that its signature names;
 - `Runner`, `TaskControl` and its dispatcher, which the parallel runner drives step by step;
 - `Task`: its checks of types, its groups of subtasks, and its state as a dictionary;
-- the keys under which doit looks for the state of a task in its database.
+- the keys under which doit looks for the state of a task in its database;
+- `CmdParseError`, raised while doit handles the error that says what is wrong with the arguments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from functools import wraps
+from getopt import GetoptError
 from typing import Any
 
 from doit.cmd_base import Command
 from doit.cmd_run import Run
+from doit.cmdparse import CmdParseError
 from doit.control import TaskControl
 from doit.dependency import FileChangedChecker
 from doit.exceptions import InvalidDodoFile, TaskFailed
@@ -84,6 +87,15 @@ class RunCommand(Run):
 
     name = "run"
     cmd_options = (*Run.cmd_options, CLOCK_IS_RIGHT, TAKE_OVER)
+
+    def parse_execute(self, in_args: list[str]) -> Any:
+        """Parse the arguments and run. Raises CmdParseError in one sentence: that of doit lists all its option objects."""
+        try:
+            return super().parse_execute(in_args)
+        except CmdParseError as error:
+            cause = error.__context__
+            what = f"{cause}" if isinstance(cause, GetoptError) else f"an option has a wrong value: {cause}"
+            raise CmdParseError(f"{what}\n→ {self.bin_name} --help") from None
 
     def execute(self, params: Any, args: Any) -> Any:
         """Run the tasks under the lock of the project."""

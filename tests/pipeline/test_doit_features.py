@@ -17,6 +17,7 @@ from doit.task import Stream, Task
 from doit.version import VERSION
 
 from pki.config.identifiers import ArtifactId
+from pki.pipeline import doit_command_line
 from pki.pipeline.doit_internals import (
     ArtifactTask,
     NoDatabase,
@@ -103,3 +104,19 @@ def test_without_a_database_each_source_counts_as_known() -> None:
     assert dependency.get_status(task, {"a": task}).status == "up-to-date"
     stale = Task("b", None, file_dep=[__file__], uptodate=[False])
     assert dependency.get_status(stale, {"b": stale}).status == "run"
+
+
+@pytest.mark.parametrize(
+    ("typed", "what"),
+    [
+        ("--verify", "option --verify not recognized"),
+        ("-n", "option -n requires argument"),
+        ("-nx", "an option has a wrong value: invalid literal for int() with base 10: 'x'"),
+    ],
+)
+def test_wrong_option_is_refused_in_one_sentence(typed: str, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert doit_command_line.main([typed]) == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"ERROR: {what}"
+    assert lines[1].startswith("→ ")
+    assert lines[1].endswith("doit --help")
