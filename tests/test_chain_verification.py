@@ -13,6 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from pki.monitor.forecast import required_actions
+from pki.pipeline import plan
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from tests.support import judges
 from tests.support.hierarchy import URL, client, crls_of, every_crl, intermediate_of, root_of, server, signed_on_purpose
@@ -463,6 +465,23 @@ def test_bad_request_leaves_the_certificate_of_the_good_one_as_it_is(home: Home,
     assert set(report.failed) == {"cert:device"}
     assert report.failed["cert:device"].startswith(sentence)
     assert home.read("build/certs/device/fullchain.pem") == before
+
+
+@pytest.mark.parametrize("is_issued", [False, True], ids=["new", "issued"])
+def test_a_folder_in_place_of_a_request_fails_its_own_leaf_alone(home: Home, *, is_issued: bool) -> None:
+    put_request(home, request(ec.generate_private_key(ec.SECP256R1())))
+    path = home.path / "device.csr"
+    add_host(home, DEVICE)
+    if is_issued:
+        home.doit()
+    path.unlink()
+    path.mkdir()
+    report = home.doit()
+    assert set(report.failed) == {"cert:device"}
+    assert "device.csr: is a folder, not a file" in report.failed["cert:device"]
+    project = home.project()
+    assert list(required_actions(project, plan.plan(project))) == []
+    assert (home.path / "build/certs/device/fullchain.pem").exists() == is_issued
 
 
 def test_missing_request_is_asked_for_by_its_name(home: Home) -> None:

@@ -99,10 +99,7 @@ class LeafCertificates:
         return self._renewal_reasons(leaf, examination.summary, self._issuer(leaf))
 
     def undeliverable_reasons(self, leaf: Leaf) -> list[Reason]:
-        """Return why the files of a leaf cannot be delivered; empty when they are intact. The dates are not checked.
-
-        The files are read again: the cache is not used.
-        """
+        """Return why the files of a leaf, read again and not from the cache, cannot be delivered; the dates do not count."""
         if leaf.artifact in self.project.revocations.replacement_stopped:
             return self._damage_while_stopped(leaf)
         return self.examine(leaf).differences or split_file_damage(self.project.store, leaf)
@@ -220,7 +217,8 @@ class LeafCertificates:
         The extensions of `x509/profiles.py` are not part of it: they are code, and a change of the code empties the cache.
         """
         inventory = self.project.inventory
-        request = filesystem.read(self.project.store.home / leaf.request) if leaf.request else None
+        # issuing reports a request that cannot be read
+        request = filesystem.read_if_possible(self.project.store.home / leaf.request) if leaf.request else None
         return digest_of(
             *(leaf.common_name, leaf.dns, leaf.addresses, leaf.emails, leaf.uris, leaf.key, request),
             *(issuer.chain_digest if issuer else "", inventory.organisation, inventory.publish.url),
@@ -355,7 +353,7 @@ def _common_name_difference(leaf: Leaf, cert: x509.Certificate) -> Iterator[Reas
 
 def _request_difference(store: Store, leaf: Leaf, public: bytes) -> list[Reason]:
     """Return a reason if the device's request is unreadable, or has another key than the certificate (SPKI, DER)."""
-    data = filesystem.read(store.home / (leaf.request or ""))
+    data = filesystem.read_if_possible(store.home / (leaf.request or ""))
     try:
         requested_key = public_der(read_unverified_key(data or b"", ""))
     except PkiError:

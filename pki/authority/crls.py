@@ -186,7 +186,9 @@ class Crls:
             return newest.crl  # an earlier run compared it with the same ledger
         if self.missing_serials(root, newest):
             return None
-        self.project.cache.remember(name, key, [], True)
+        self.project.cache.remember(
+            name, key, [], True
+        )  # no file decides it; that it was compared is all there is to know
         return newest.crl
 
     def _presigned_valid_now(self, root: str) -> list[PresignedCrl]:

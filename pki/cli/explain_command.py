@@ -14,7 +14,7 @@ from pki.common.remedies import for_this_project
 from pki.common.terminal import Screen
 from pki.config.identifiers import ALL_AUTHORITIES, AUTHORITIES, ArtifactId, GenerationName
 from pki.config.leaf_certificates import client_artifact
-from pki.monitor import explanation
+from pki.monitor import adopted_cas, explanation
 from pki.monitor.explanation import Line
 from pki.pipeline import plan
 from pki.pipeline.plan import Plan
@@ -62,6 +62,11 @@ def _explanation(
         return ArtifactId("authority", bare), explanation.Explainer(project).authority(
             project.authorities.existing(bare)
         )
+    adopted = project.inventory.authorities.adopted
+    if bare in adopted and is_meant:
+        return ArtifactId("authority", bare), adopted_cas.explain(
+            project.inventory, project.now, project.authorities, project.ledger_view, bare
+        )
     expected = ALL_AUTHORITIES if project.inventory.authorities.peer else AUTHORITIES
     if bare in {*expected, *(root.name for root in project.roots.missing if root.name)}:
         return ArtifactId("authority", bare), explanation.explain_missing_authority(
@@ -71,7 +76,7 @@ def _explanation(
         if artifact.name in own_authorities(project.authorities):
             generation = str(project.authorities.live(artifact.name)[-1])
         else:
-            generation = require_one_of(artifact.name, generations, "authority")
+            generation = require_one_of(artifact.name, [*generations, *adopted], "authority")
         lines = explanation.explain_crl(project.inventory, project.store, project.now, plan, generation)
         return ArtifactId("crl", generation), lines
     if declared := _declared(project, plan, name, print_line):
@@ -111,4 +116,6 @@ def _recorded(project: Project, plan: Plan, name: str, generations: list[Generat
     for issued in (issued for issued in newest_first if is_among(name, issued.names)):
         title = f"{name} is a name in {issued.artifact}, serial {issued.serial:x}"
         return title, explanation.explain_issued(project.inventory, project.store, project.now, plan, issued)
-    raise not_declared(name, {*plan.leaves, *project.inventory.clients, *AUTHORITIES})
+    raise not_declared(
+        name, {*plan.leaves, *project.inventory.clients, *AUTHORITIES, *project.inventory.authorities.adopted}
+    )

@@ -159,30 +159,29 @@ def verify(context: Context, json: bool = False) -> None:
 
     --json is for programs.
     """
-    project, screen = project_as_it_is(context), Screen()
-    faults = project.ledger.verify()
+    project = project_as_it_is(context)
+    faults = list(project.ledger.verify())
+    loss = (
+        project.ledger_view.fault if not faults else None
+    )  # of a ledger that was changed, only the change is reported
+    messages, remedy = faults, str(RESTORE_FILE if faults else "")
+    if loss:
+        messages, remedy = [loss.evidence], str(loss.remedy)
+    events = project.ledger.events() if not faults else []
+    head = events[-1].hash if events else ""
     if json:
-        loss = project.ledger_view.fault
-        events = project.ledger.events() if not faults else []
-        messages, remedy = list(faults), str(RESTORE_FILE if faults else "")
-        if loss and not faults:
-            messages, remedy = [loss.evidence], str(loss.remedy)
-        head = events[-1].hash if events else ""
         LedgerVerifyOutput(
             at=project.now, intact=not messages, events=len(events), head=head, faults=messages, remedy=remedy
         ).show()
-        if messages:
-            raise Exit(code=1)
-        return
-    for fault in faults:
-        screen.failed("ledger", fault, RESTORE_FILE if fault == faults[-1] else "")
-    if not faults and (loss := project.ledger_view.fault):
-        screen.failed("ledger", loss.evidence, loss.remedy)
-    if faults or project.ledger_view.fault:
+    else:
+        screen = Screen()
+        for number, message in enumerate(messages, 1):
+            screen.failed("ledger", message, remedy if number == len(messages) else "")
+        if not messages:
+            last = f"; hash of the last one: {head[:16]}" if head else ""
+            screen.line(f"ledger intact ({counted(len(events), 'event')}{last})")
+    if messages:
         raise Exit(code=1)
-    events = project.ledger.events()
-    last = f"; hash of the last one: {events[-1].hash[:16]}" if events else ""
-    screen.line(f"ledger intact ({counted(len(events), 'event')}{last})")
 
 
 @command_with(may_lack="host")

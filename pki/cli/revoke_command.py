@@ -99,14 +99,16 @@ def retire(context: Context, name: str, yes: bool = False) -> None:
     project = project_of(context)
     leaves = pipeline_plan.plan(project).leaves
     name = _leaf_name(project, name, "retire")
-    if name in leaves:
-        raise PkiError(f"{name} is still in pki.yaml", f"remove it there first, or: ./run invoke revoke {name}")
-    carry_out(
-        context,
-        project,
-        Order(name, finder(name, by_cn=False), "cessation-of-operation", f"./run invoke retire {name}"),
-        yes=yes,
-    )
+    find = finder(name, by_cn=False)
+    declared = {ArtifactId.parse(name).short} & leaves.keys() or {
+        certificate.artifact.short for certificate in find(project)
+    } & leaves.keys()
+    if declared:  # the second one is that of a serial number
+        raise PkiError(
+            f"{min(declared)} is still in pki.yaml", f"remove it there first, or: ./run invoke revoke {name}"
+        )
+    order = Order(name, find, "cessation-of-operation", f"./run invoke retire {name}")
+    carry_out(context, project, order, yes=yes)
 
 
 # -- name, reason and confirmation ------------------------------------------------------------------------------------
@@ -127,7 +129,10 @@ def ask_reason(reason: str) -> str:
 
 
 def _leaf_name(project: Project, name: str, command: str) -> str:
-    """Return the name itself, or the leaf that it means (a service, a host, a DNS name), which is then printed."""
+    """Return the name itself, or `cert:LEAF` of the leaf that it means (a service, host or DNS name), which is then printed.
+
+    `cert:LEAF` means that leaf alone, whatever client has the CN LEAF.
+    """
     project.ledger_view.check()
     issued = [certificate for certificate in project.revocations.unexpired() if certificate.artifact.kind == "cert"]
     names = Names(project.inventory, pipeline_plan.plan(project).leaves, issued)
@@ -136,7 +141,8 @@ def _leaf_name(project: Project, name: str, command: str) -> str:
     )
     if is_certificate or not names.find(name):
         return name
-    return names.leaf(name, command)
+    leaf = names.leaf(name, command)
+    return name if leaf == name else ArtifactId("cert", leaf)
 
 
 def finder(name: str, *, by_cn: bool = True) -> Callable[[Project], list[Issued]]:
@@ -197,12 +203,12 @@ def _is_authority(store: Store, name: str) -> bool:
 def _of_leaf(issued: Sequence[Issued], name: str) -> list[Issued]:
     """Return the certificates of a leaf (`web`, `cert:web`), of a client (`phone`), or of an adopted CA (`legacy:web`)."""
     leaf = ArtifactId.parse(name).short
-    if any(certificate.artifact == client_artifact(leaf) for certificate in issued):
-        leaf = client_artifact(leaf).short
     own = [certificate for certificate in issued if certificate.artifact in {leaf, ArtifactId("cert", leaf)}]
-    return own or [
+    of_client = [certificate for certificate in issued if certificate.artifact == client_artifact(leaf)]
+    of_adopted_ca = [
         certificate for certificate in issued if certificate.artifact == ArtifactId(certificate.issuer, leaf)
     ]
+    return own or of_client or of_adopted_ca  # in the order of `Names.find`
 
 
 # -- revocation, publication and verification ------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 Lexer = Callable[[str], Iterable[tuple[int, str, str]]]  # line, kind and text of each part of a template
 
-RAW = "write a literal {{ or {% in a {% raw %} block"
+RAW = "write a literal {{, {% or {# in a {% raw %} block"
 RAW_OR_BLANK = (
     "write {% raw %} before these lines and {% endraw %} after them; if a comment is intended, write a blank after {#"
 )

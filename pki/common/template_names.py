@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 from jinja2 import StrictUndefined
+from jinja2.utils import missing
 
 
 class UnknownValue(StrictUndefined):
@@ -17,9 +18,11 @@ class UnknownValue(StrictUndefined):
     def _undefined_message(self) -> str:
         """Return the message of the error. Jinja2's own one names the Python type of the object that has no such value."""
         container, name = self._undefined_obj, self._undefined_name
-        if self._undefined_hint or not isinstance(container, Mapping):
+        is_builtin = not isinstance(container, Mapping) and type(container).__module__ == "builtins"
+        if self._undefined_hint or container is missing or is_builtin:
             return super()._undefined_message
-        return f"the value {name!r} does not exist{did_you_mean(str(name), map(str, container))}"
+        names = container if isinstance(container, Mapping) else dir(container)
+        return f"the value {name!r} does not exist{did_you_mean(str(name), map(str, names))}"
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

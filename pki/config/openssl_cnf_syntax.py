@@ -7,7 +7,7 @@ raises it. The environment is never read: `$ENV::NAME` is NAME of the default se
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pki.common.errors import PkiError
@@ -23,6 +23,8 @@ VARIABLE = re.compile(r"\$(?P<open>[{(]?)(?:(?P<section>\w*)::)?(?P<name>\w*)", 
 CLOSERS = {"{": "}", "(": ")", "": ""}
 ESCAPES = {"r": "\r", "n": "\n", "b": "\b", "t": "\t"}
 TEMPLATE_VARIABLE = re.compile(r"\{\{.*?(?:\}\}|\Z)", re.DOTALL)
+
+HOST_VARIABLES = "names are read before the template is rendered, so it cannot use variables of a host"
 
 Include = Callable[[str], list[tuple[str, str]]]  # path → text and shown name of each file; raises PkiError
 
@@ -81,9 +83,14 @@ class Configuration:
         return set(self.sections.get(section.raw, {})) if section and section.fault is None else set()
 
 
-def parse(text: str, name: str, include: Include) -> Configuration:
-    """Parse a file; `name` is its name in messages. Raises PkiError with file and line."""
-    parser = _Parser(include)
+def parse(
+    text: str, name: str, include: Include, template_faults: Mapping[str, PkiError] | None = None
+) -> Configuration:
+    """Parse a file; `name` is its name in messages. Raises PkiError with file and line.
+
+    `template_faults` are the errors of `{{ … }}` in the file; any other one uses variables of a host.
+    """
+    parser = _Parser(include, template_faults or {})
     parser.read(text.removeprefix("\ufeff"), name, ())
     return parser.configuration
 
@@ -91,9 +98,10 @@ def parse(text: str, name: str, include: Include) -> Configuration:
 class _Parser:
     """The state of the parser: the current section continues into an included file, and after it."""
 
-    def __init__(self, include: Include) -> None:
+    def __init__(self, include: Include, template_faults: Mapping[str, PkiError]) -> None:
         self.configuration = Configuration()
         self._include = include
+        self._template_faults = template_faults
         self._section = "default"
         self._needs_absolute = False  # .pragma abspath:true
         self._needs_braces = False  # .pragma dollarid:true: $ without braces is an ordinary character
@@ -168,10 +176,9 @@ class _Parser:
         """Return a value without quotes and with expanded variables."""
         template = TEMPLATE_VARIABLE.search(value)
         if template:
-            what = (
-                f"{template[0]!a}: names are read before the template is rendered, so it cannot use variables of a host"
-            )
-            return Value(value, place, PkiError(f"{place}: {what}", "write the name itself, or use `inventory` alone"))
+            host_variables = PkiError(HOST_VARIABLES, "write the name itself, or use `inventory` alone")
+            fault = self._template_faults.get(template[0], host_variables)
+            return Value(value, place, PkiError(f"{place}: {template[0]!a}: {fault.message}", fault.hint))
         if not any(mark in value for mark in "\"'`\\$"):
             return Value(value, place)
         parts, length, at = list[str](), 0, 0

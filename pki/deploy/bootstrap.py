@@ -21,7 +21,7 @@ from pki.deploy.payload import Payload
 from pki.deploy.process import STANDARD, LimitError, Limits, run
 from pki.deploy.protocol import command_name, manifest_rows
 from pki.deploy.receipt import Receipt
-from pki.deploy.ssh import PROGRAM, Transport, deploy_key_path
+from pki.deploy.ssh import PROGRAM, SHELL_FILES, Transport, deploy_key_path
 
 SSH_FAILED = 255  # the exit status of ssh itself, not of the command on the host
 COMPLAINT = 2000  # characters
@@ -191,6 +191,10 @@ def _run(command: tuple[str, ...], text: str, remedy: str, limits: Limits = STAN
     except LimitError as limit:
         raise PkiError(f"{command[0]}: {STOPPED}{limit}", remedy) from None
     if status:
-        message = visible_line(errors or output, COMPLAINT)
+        silence = (
+            f"{command[0]} ended with exit status {status} and no message, so the script did not start: look for exit, "
+            f"exec or return in {SHELL_FILES} of the account on the host"
+        )
+        message = visible_line(errors or output, COMPLAINT).strip() or silence
         raise _SshError(message, remedy, lead=str(status)) if status == SSH_FAILED else PkiError(message, remedy)
     return visible_line("\n".join(output.splitlines()[-1:]))

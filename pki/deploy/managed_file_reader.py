@@ -15,7 +15,7 @@ from pki.common.errors import FaultsError, PkiError, from_bug
 from pki.common.file_headers import CERTIFICATE, FIX_HEADER, TemplateFile, included_files, read, template_files
 from pki.common.limited_process import Begin, LimitedProcess, LimitExceededError
 from pki.common.template_folders import TemplateFolders
-from pki.common.templating import Templates
+from pki.common.templating import FIX, Templates
 from pki.config import openssl_cnf, openssl_cnf_syntax
 from pki.config.fields import Access, Proxy, TrustStore
 from pki.config.identifiers import ArtifactId
@@ -29,6 +29,7 @@ UNDECLARED = openssl_cnf.CnfRemark(
     "has a section [ req ], but declares no certificate",
     "write # deploy-certificate: yes, or: no, into its header",
 )
+EXPRESSION = re.compile(r"\{\{.*?\}\}")
 SERVICE = re.compile(rf"service:{LABEL}")  # a service that no host has is allowed
 
 
@@ -127,9 +128,9 @@ class Reader:
         config = openssl_cnf_syntax.Configuration()
         if openssl_cnf.is_request(text) or openssl_cnf.has_include(text):
             has_template_syntax = any(opening in text for opening in ("{{", "{%", "{#"))
-            body = self._rendered_body(file, text) if has_template_syntax else text
+            body, faults = self._rendered_body(file, text) if has_template_syntax else (text, {})
             folder = self._folders.folder_of(file.name)
-            config = openssl_cnf_syntax.parse(body, shown, partial(included_files, folder, file.name))
+            config = openssl_cnf_syntax.parse(body, shown, partial(included_files, folder, file.name), faults)
         if "req" not in config.sections:
             if header:
                 raise PkiError(f"{file.place(CERTIFICATE)}: there is no section [ req ]", "remove the header")
@@ -145,19 +146,30 @@ class Reader:
             what = f"line {lines}: {{# begins a template comment: everything up to #}} is left out"
             yield openssl_cnf.CnfRemark(what, template_delimiters.RAW_OR_BLANK)
 
-    def _rendered_body(self, file: ManagedFile, text: str) -> str:
+    def _rendered_body(self, file: ManagedFile, text: str) -> tuple[str, dict[str, PkiError]]:
         """Return the text from which names are read: rendered with `inventory` alone, or unchanged if that fails.
 
+        With an unchanged text, return the errors of each `{{ … }}` that fails although it uses `inventory` alone.
         Comments are removed, because headers may use variables of a host; line numbers stay.
         """
         body = "\n".join(COMMENT.sub(r"#\2", line) for line in text.split("\n"))
         try:
-            return self._inventory_alone(body, f"request:{file.name}", file.digest)
+            return self._inventory_alone(body, f"request:{file.name}", file.digest), {}
         except PkiError as error:
             if "{%" in body or "{#" in body:
                 what = f"templates/{file.name}: its names are read with `inventory` alone: {error.message}"
                 raise PkiError(what, "use no other variable in the names, or write # deploy-certificate: no") from None
-        return text
+        return text, dict(self._faults_of_expressions(file, body))
+
+    def _faults_of_expressions(self, file: ManagedFile, body: str) -> Iterator[tuple[str, PkiError]]:
+        """Yield each `{{ … }}` of a text that cannot be rendered for any host, and its error."""
+        for expression in sorted(set(EXPRESSION.findall(body))):
+            names = {name.partition(".")[0] for name in self.templates.text_reads(expression)}
+            try:
+                if names <= self._context.keys():
+                    self._inventory_alone(expression, f"request:{file.name}:{expression}", file.digest)
+            except PkiError as error:
+                yield expression, PkiError(error.message, FIX)
 
     def _selectors(self, file: ManagedFile) -> tuple[str, ...]:
         """Return the parts of `deploy-hosts`. Raises PkiError with the unknown ones."""

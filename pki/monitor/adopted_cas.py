@@ -61,6 +61,26 @@ def summary(now: datetime, ledger_view: LedgerView, name: str) -> str:
     return f"adopted: signs CRLs only; {counted(len(valid), 'valid certificate')}, {first}"
 
 
+def explain(
+    inventory: Inventory, now: datetime, authorities: Authorities, ledger_view: LedgerView, name: str
+) -> Iterator[tuple[str, str]]:
+    """Explain an adopted CA, as lines of a label and a text."""
+    end = expiry_of(authorities, name)
+    yield "what", "a CA that was created elsewhere; this project signs its CRLs, and no certificate"
+    yield "declared", f"pki.yaml, authorities.{name}; its folder: {inventory.authorities.adopted[name].adopt}"
+    yield "state", summary(now, ledger_view, name)
+    if end:
+        yield "valid until", f"{end:%Y-%m-%d %H:%M} UTC"
+    if not ledger_view.has_ledger or not ledger_view.ledger.has_issuance_records(name):
+        yield (
+            "next",
+            f"./run invoke ledger.import DIR --authority {name}, where DIR holds its index.txt or its certificates",
+        )
+    valid = _valid(now, ledger_view, name)
+    if valid:
+        yield "revoke it", f"one certificate at a time: ./run invoke revoke {valid[0].artifact}"
+
+
 def expiry_of(authorities: Authorities, name: str) -> datetime | None:
     """Return when an adopted CA itself expires; None if its folder is invalid."""
     try:

@@ -186,21 +186,28 @@ def explain_crl(inventory: Inventory, store: Store, now: datetime, plan: Plan, g
         )
         or "nowhere",
     )
-    asking = dependents.uses_requiring_clients(inventory)
-    clients = GenerationName.parse(generation).authority in {"client", "root"}
-    consequence = (
-        f"{dependents.join_uses(asking)} refuse every client"
-        if asking
-        else "no service that is declared in pki.yaml requires client certificates"
-    )
-    others = "members that read CRLs refuse one another" if is_of_peers else "strict clients refuse servers"
-    yield "if it expires", consequence if clients else others
+    yield "if it expires", _after_expiry(inventory, generation)
     yield (
         "renew it",
         "doit renews it in time, and after each revocation"
         if not GenerationName.parse(generation).is_root
         else "a root ceremony: ./run invoke ceremony.request --crls",
     )
+
+
+def _after_expiry(inventory: Inventory, generation: str) -> str:
+    """Return what happens when the CRL of a generation or of an adopted CA expires."""
+    authority = GenerationName.parse(generation).authority
+    if generation in inventory.authorities.adopted:
+        return f"programs that read it refuse every certificate that {generation} issued"
+    if authority in PEER_AUTHORITIES:
+        return "members that read CRLs refuse one another"
+    if authority not in {"client", "root"}:
+        return "strict clients refuse servers"
+    asking = dependents.uses_requiring_clients(inventory)
+    if not asking:
+        return "no service that is declared in pki.yaml requires client certificates"
+    return f"{dependents.join_uses(asking)} refuse every client"
 
 
 def _kind_of(root: Generation) -> str:

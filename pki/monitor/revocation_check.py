@@ -57,13 +57,16 @@ class Observation:
 
 @dataclass
 class CheckedEndpoint:
-    """One endpoint. `was_accepted` and `session`: whether it accepted the identity before the revocation, and its session."""
+    """One endpoint, with what was seen before the revocation.
+
+    `was_accepted` is whether it accepted the identity, None if it could not be asked; `session` is what it gave then.
+    """
 
     delivery: Delivery
     program: ServerProgram
     endpoint: Endpoint
     prober: Prober
-    was_accepted: bool = False
+    was_accepted: bool | None = None
     session: ResumableSession | None = None
 
     @property
@@ -203,11 +206,11 @@ class RevocationCheck:
 
     def _by_its_crl(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> Observation:
         """Decide where the refusal alone proves little: it was refused before too, or only the canary is refused."""
-        text = (
-            "refuses the revoked identity, as before the revocation"
-            if self._identity
-            else "refuses the canary (the revoked key is not here)"
-        )
+        text = "refuses the revoked identity, as before the revocation"
+        if self._identity is None:
+            text = "refuses the canary (the revoked key is not here)"
+        elif checked_endpoint.was_accepted is None:
+            text = "refuses the revoked identity; before the revocation, it could not be asked"
         receipt = checked_endpoint.delivery.records.receipt
         last_verification = ((receipt and receipt.verification) or {}).get(checked_endpoint.endpoint.service)
         if is_delivered and last_verification and last_verification.is_verified:

@@ -364,6 +364,7 @@ def _host_artifacts(desired: DesiredState, deliveries: Iterable[Delivery]) -> It
 
 
 def _build_release(desired: DesiredState, name: str) -> Outcome:
+    desired.project.store.create_templates_folder()
     return release.build(
         desired.release_spec(name),
         desired.project.store.release(name),

@@ -79,6 +79,9 @@ class ConfigView:
             raise AttributeError(f"{type(part).__name__!r} object has no attribute {name!r}")
         return _viewed(getattr(part, name))
 
+    def __dir__(self) -> list[str]:
+        return [*type(self._part).model_fields, *(self._part.model_extra or {})]
+
     def __str__(self) -> str:
         return str(self._part)
 
@@ -104,6 +107,9 @@ class InventoryView(SharedValue):
         value = getattr(self._view, name)
         vars(self)[name] = value  # from now on Python finds the attribute without calling __getattr__
         return value
+
+    def __dir__(self) -> list[str]:
+        return dir(self._view)
 
     def content(self, section: str) -> object:
         """Return a section of pki.yaml, or all of it, for the digest."""

@@ -35,6 +35,11 @@ class Store(CaFiles, BuildFiles):
         """Return the folder of the notification history: `ca/`, or that of the reports while `ca/` is lost."""
         return self.ca if self.ca.is_dir() else self.build / "report"
 
+    def create_templates_folder(self) -> None:
+        """Create `templates/` before the first release is built: from then on, a missing folder counts as lost."""
+        if not (self.build / "release").is_dir() and not self.templates.is_dir():
+            make_folder(self.templates)
+
     # -- one run at a time --
 
     def check_locks(self) -> None:

@@ -867,3 +867,27 @@ def test_project_without_an_adopted_authority_knows_none(home: Home) -> None:
     assert project.inventory.authorities.adopted == {}
     with pytest.raises(PkiError, match="unknown artifact"):
         DesiredState.of(project).artifact_files("crl:legacy")
+
+
+def test_explain_knows_an_adopted_ca_and_its_crl_before_and_after_the_import(adopted: Home, invoke: Invoke) -> None:
+    before = invoke("explain", "legacy")
+    assert before.out.splitlines()[0] == "authority:legacy"
+    assert "authorities.legacy; its folder: ca/legacy" in before.out
+    assert "ledger.import DIR --authority legacy" in before.out
+    assert "does not exist" in invoke("explain", "crl:legacy").out
+    assert invoke("ledger.import", "issuance_records").status == 0
+    adopted.doit()
+    after = invoke("explain", "authority:legacy").out
+    assert "1 valid certificate" in after
+    assert "ledger.import" not in after
+    assert "invoke revoke legacy:web" in after
+    crl = invoke("explain", "crl:legacy").out
+    assert "1 certificate; number" in crl
+    assert "refuse every certificate that legacy issued" in crl
+    assert "did you mean legacy?" in invoke("explain", "legasy").error
+
+
+def test_a_folder_of_a_ca_that_issued_nothing_is_refused_with_what_to_do(adopted: Home, invoke: Invoke) -> None:
+    (adopted.path.parent / "new").mkdir()
+    (adopted.path.parent / "new/index.txt").write_text("")
+    assert "remove authorities.legacy from pki.yaml" in invoke("ledger.import", "new").error

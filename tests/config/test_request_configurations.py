@@ -428,6 +428,25 @@ def test_all_faulty_files_are_told_in_one_run(home: Home) -> None:
     assert not [name for name in report.made if name.startswith("cert:")]
 
 
+@pytest.mark.parametrize(
+    ("expression", "why"),
+    [
+        ("inventory.domain", "the value 'domain' does not exist (did you mean domains?)"),
+        ("inventory.domains[7]", "element 7"),
+        ("inventory.networks.attic", "the value 'attic' does not exist"),
+        ("host.name", "so it cannot use variables of a host"),
+        ("inventory.domains[0] ~ host.name", "so it cannot use variables of a host"),
+    ],
+)
+def test_a_name_that_cannot_be_rendered_is_refused_with_the_true_reason(home: Home, expression: str, why: str) -> None:
+    put(home, "var.cnf", BOX.replace("box.lab", f"var.{{{{ {expression} }}}}"))
+    said = faults_of(home.doit(), "release:ca")
+    assert f"templates/var.cnf:7: '{{{{ {expression} }}}}': " in said
+    assert why in said
+    assert ("variables of a host" in said) == ("host" in expression)
+    assert issued(home, "media")[1]
+
+
 def test_plan_notes_what_declares_no_certificate_until_the_header_says_whether_it_should(home: Home) -> None:
     def notes() -> dict[str, str]:
         return {note.subject: note.text for note in home.plan().actions_required}

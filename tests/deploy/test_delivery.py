@@ -1134,6 +1134,21 @@ def test_a_bootstrap_that_ssh_does_not_let_in_is_told_with_what_to_type(
     assert refused.value.hint.startswith(next_)
 
 
+def test_a_bootstrap_that_a_login_shell_ends_in_silence_says_where_to_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\nexit 3\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    prepared = bootstrap.Bootstrap("media", "host media\n", "root", "ssh-ed25519 AAAA doit-pki")
+    with pytest.raises(PkiError) as refused:
+        bootstrap.install(prepared, Transport("media", "media"), as_root=True)
+    assert refused.value.message.startswith("ssh ended with exit status 3 and no message")
+    assert "~/.bashrc" in refused.value.message
+    assert refused.value.hint.startswith("by hand: ./run invoke deploy.bootstrap media --show")
+
+
 def test_the_script_that_is_shown_is_all_that_is_shown(delivered: Live, invoke: Invoke) -> None:
     said = invoke("deploy.bootstrap", "media", "--show", home=delivered.home.path)
     assert said.status == 0, said

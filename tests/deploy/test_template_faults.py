@@ -134,7 +134,7 @@ def test_nothing_of_a_template_is_computed_while_it_is_read(home: Home) -> None:
 # -- text of other languages in which Jinja2 finds its own marks --------------------------------------------------------
 
 SCRIPT = "#!/bin/sh\n# deploy-target: /usr/local/bin/hook\n# deploy-hosts: media\n"
-RAW = "(write a literal {{ or {% in a {% raw %} block), then: ./run doit"
+RAW = "(write a literal {{, {% or {# in a {% raw %} block), then: ./run doit"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,11 @@ def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:
         ("{{ 1 / 0 }}", "templates/one.conf:3: division by zero (ZeroDivisionError)"),
         ("{{ {}['a'] }}", "templates/one.conf:3: the value 'a' does not exist"),
         ("{{ host.adress }}", "templates/one.conf:3: the value 'adress' does not exist (did you mean address?)"),
-        ("{{ inventory.nothing }}", "templates/one.conf:3: 'Inventory' object has no attribute 'nothing'"),
+        ("{{ inventory.nothing }}", "templates/one.conf:3: the value 'nothing' does not exist"),
+        (
+            "{{ inventory.publish.hots }}",
+            "templates/one.conf:3: the value 'hots' does not exist (did you mean host?)",
+        ),
         ("\n{% include 'one.conf' %}", "templates/one.conf:4: nests, calls or includes itself without end"),
         (
             "{% macro m() %}{{ m() }}{% endmacro %}\n{{ m() }}",
@@ -222,7 +226,7 @@ def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:
 def test_a_mistake_is_found_with_file_and_line_when_the_template_is_rendered(home: Home, body: str, said: str) -> None:
     add(home, body)
     message = release_fault(home).partition(" → ")[0]
-    assert message == said or (said.endswith("'nothing'") and message.startswith("templates/one.conf:3: "))
+    assert message == said
 
 
 @pytest.mark.usefixtures("quickly")
@@ -551,3 +555,19 @@ def test_looks_at_a_broken_home_raise_nothing(broken: Home) -> None:
     ]
     assert list(status_table.StatusTable(project).rows(plan))
     assert health_report.run_checks(project, plan, LastRun(), (), (), (), thorough=True)
+
+
+# -- the folder itself ------------------------------------------------------------------------------------------------
+
+
+def test_a_project_that_never_had_templates_can_run_again_and_a_lost_folder_is_still_noticed(fresh: Home) -> None:
+    shutil.rmtree(fresh.path / "templates")
+    report = fresh.doit()
+    assert report.failed == {}
+    assert "release:media" in report.made
+    assert (fresh.path / "templates").is_dir()
+    again = fresh.doit()
+    assert (again.failed, again.made) == ({}, {})
+    (fresh.path / "templates").rmdir()
+    assert fresh.doit().failed["release:media"].startswith("templates/ is missing")
+    assert not (fresh.path / "templates").exists()

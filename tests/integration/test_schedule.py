@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +96,31 @@ def test_cron_finds_no_fault_in_the_lines(home: Home, tmp_path: Path) -> None:
     run("crontab", "-n", str(path))
     path.write_text("".join(f"{line[2:]}\n" for line in cron.lines(errand(home))))
     assert subprocess.run(["crontab", "-n", path], capture_output=True, check=False).returncode
+
+
+def test_a_crontab_gets_the_lines_beside_those_of_others_and_loses_no_other_line(home: Home, tmp_path: Path) -> None:
+    """A real crontab of the account that owns the project, in a folder of its own."""
+    home.edit("secrets: {server: {credential: pki-server}}", "secrets: secrets.yaml")
+    spool, script = tmp_path / "spool/crontabs", tmp_path / "script"
+    spool.mkdir(parents=True)
+    schedule = f"{shlex.quote(sys.executable)} -m invoke schedule --yes"
+    script.write_text(
+        f"""set -e
+mount --bind {shlex.quote(str(spool.parent))} /var/spool/cron
+echo '17 3 * * * /bin/true' | crontab -
+{schedule} --install --cron >/dev/null
+{schedule} --install --cron >/dev/null
+crontab -l
+echo removed
+{schedule} --remove >/dev/null
+crontab -l
+"""
+    )
+    environment = {**os.environ, "PKI_HOME": str(home.path)}
+    lines = run("unshare", "--mount", "sh", script, cwd=PROJECT, env=environment).splitlines()
+    other, *ours, end, rest = lines
+    assert (other, end, rest) == ("17 3 * * * /bin/true", "removed", "17 3 * * * /bin/true")
+    assert [line.split()[:2] for line in ours] == [["0", "6"], ["30", "22"]]
 
 
 def test_line_of_the_crontab_runs_doit_with_what_cron_gives_it(tmp_path: Path) -> None:

@@ -233,6 +233,14 @@ def test_a_short_message_names_no_remedy_of_a_finding_that_it_leaves_out() -> No
     assert "x" * 80 in said.brief
 
 
+def test_what_was_solved_is_not_told_as_if_it_were_still_so() -> None:
+    """The text of a finding is in the present tense."""
+    bad = Finding("deploy:media", Level.WARNING, "is down", "look", topic="hosts")
+    said = letter_of([], decide(ChannelHistory(), [bad], everything, START - DAY).new_history)
+    assert "\n\nSOLVED (no longer true)\n    deploy:media: is down\n" in said.text
+    assert ">Solved: no longer true</h2>" in said.html
+
+
 def test_what_is_in_order_has_a_heading_that_is_true_beside_problems() -> None:
     hosts = Finding("hosts", Level.OK, "1 of 3 deployed; the others are reported", topic="hosts")
     bad = Finding("deploy:media", Level.WARNING, "is down", "look", topic="hosts")

@@ -315,6 +315,37 @@ def test_an_older_certificate_of_a_name_is_revoked_and_the_present_one_stays(hom
     assert home.project().revocations.replacement_stopped == {}
 
 
+def test_server_and_client_of_one_name_are_told_apart(home: Home, invoke: Invoke) -> None:
+    home.edit("clients:\n", "clients:\n  media: {email: media@lab.internal}\n")
+    assert home.doit().status == 0
+    said = invoke("revoke", "cert:media", "--reason", "superseded", "--no-replace", "--yes")
+    assert f"revoked   cert:media{' ' * 15}serial" in said.out, said
+    assert "client-media" not in said.out
+    both = invoke("revoke", "media", "--reason", "superseded", "--yes")
+    assert "client-media" in both.out + both.error
+    assert (
+        invoke("revoke", "client-media", "--reason", "superseded", "--yes").out.count("revoked   cert:client-media")
+        == 1
+    )
+
+
+def test_service_of_a_server_is_not_taken_for_the_client_of_its_name(home: Home, invoke: Invoke) -> None:
+    home.edit("clients:\n", "clients:\n  media: {email: media@lab.internal}\n")
+    assert home.doit().status == 0
+    said = invoke("revoke", "jellyfin", "--reason", "superseded")
+    assert "jellyfin is a service on media: cert:media" in said.out
+    assert "client-media" not in said.out
+
+
+def test_retire_takes_no_serial_number_of_a_declared_certificate(home: Home, invoke: Invoke) -> None:
+    serial = f"{certificate(home).serial_number:x}"
+    said = invoke("retire", serial, "--yes")
+    assert said.status == 1
+    assert "client-admin is still in pki.yaml" in said.error
+    assert f"./run invoke revoke {serial}" in said.error
+    assert listed(home) == set()
+
+
 def test_decisions_are_sealed_like_all_else_and_older_ledgers_get_their_table(withheld: Home) -> None:
     path = withheld.path / "ca/ledger.db"
     assert withheld.project().ledger.verify() == []

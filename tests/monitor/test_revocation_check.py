@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from pki.config.fields import Proxy
 from pki.config.proxies import PROGRAMS
 from pki.deploy import access, verification
-from pki.deploy.tls_client import Endpoint, Prober
+from pki.deploy.tls_client import Endpoint, Prober, Unreached
 from pki.monitor import dependents, revocation_check
 from pki.monitor.revocation_check import Observation, RefusalVerdict, RevocationCheck
 from tests.support.projects import Home
@@ -72,6 +72,32 @@ def test_a_service_that_got_no_crl_is_asked_once(home: Home, tmp_path: Path, mon
     with checking(home, "client-admin", tmp_path) as check:
         seen = seen_at(check, is_unreplaced=False, delivered="forge")
     assert (seen.verdict, next(answers)) == (RefusalVerdict.FAILED, "")
+
+
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [
+        ("", "refuses the revoked identity, as before the revocation"),
+        (None, "refuses the revoked identity; before the revocation, it could not be asked"),
+    ],
+)
+def test_what_was_not_seen_before_the_revocation_is_not_claimed(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None, text: str
+) -> None:
+    answers = iter([before, ""])
+
+    def answer(*_: object) -> str:
+        if (what := next(answers)) is None:
+            raise Unreached("could not be reached")
+        return what
+
+    monkeypatch.setattr(access, "acceptance_text", answer)
+    monkeypatch.setattr(access, "open_session", lambda *_: None)
+    with checking(home, "client-admin", tmp_path) as check:
+        check.probe_before()
+        seen = seen_at(check, is_unreplaced=False, delivered="forge")
+    assert seen.verdict is RefusalVerdict.UNVERIFIED
+    assert seen.text.startswith(f"{text}; the new CRL was not deployed"), seen.text
 
 
 @pytest.mark.parametrize("proxy", ["nginx", "traefik"])

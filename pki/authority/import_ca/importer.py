@@ -164,7 +164,8 @@ def _check_files(
         )
         raise PkiError(
             f"{shown}: contains nothing that {ca.name} signed ({ca.certificate.subject.rfc4514_string()}); {count}",
-            "name the folder with its index.txt, or with the certificates that it issued",
+            "name the folder with its index.txt, or with the certificates that it issued; if it never issued one, nobody "
+            f"needs its CRL: remove authorities.{ca.name} from pki.yaml",
         )
 
 

@@ -241,7 +241,7 @@ def _problems(items: Sequence[MailItem]) -> Iterator[str]:
 def _solved_list(solved: Sequence[Finding]) -> Iterator[str]:
     """Yield what was solved since the last message."""
     if solved:
-        yield "SOLVED"
+        yield "SOLVED (no longer true)"
         for finding in solved[:MAX_SHOWN]:
             yield from _wrapped(f"{finding.subject}: {visible_line(finding.message)}")
         if len(solved) > MAX_SHOWN:
