@@ -86,7 +86,7 @@ class Oddity:
 
 def closed(*numbers: int) -> Oddity:
     def apply(start: Start, _: random.Random) -> bool:
-        start.prepare += [lambda number=number: os.close(number) for number in numbers]  # type: ignore[misc]
+        start.prepare += [lambda number=number: os.closerange(number, number + 1) for number in numbers]  # type: ignore[misc]
         return True
 
     return Oddity(apply, is_harmless=numbers == (0,), is_silent=2 in numbers)

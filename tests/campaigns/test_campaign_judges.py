@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common.child_processes import STOPPED
 from pki.monitor.check_result import STATUS
-from tests.campaigns import person, together
+from tests.campaigns import odd, person, together
 from tests.campaigns.deployed import Chain, Deployed, identity_in
 from tests.campaigns.killed import killed_at
 from tests.support import judges
@@ -144,3 +147,17 @@ def test_a_run_is_killed_before_the_same_change_each_time(tmp_path: Path) -> Non
 def test_each_finding_of_health_is_expected_beside_other_commands() -> None:
     assert set(STATUS.values()) <= set(together.STARTS["looks"].statuses)
     assert STOPPED not in together.STARTS["looks"].statuses
+
+
+def test_oddities_that_close_the_same_channel_go_together(tmp_path: Path) -> None:
+    start = odd.Start(
+        ("-c", "import os, sys; os._exit([sys.stdin, sys.stdout, sys.stderr].count(None))"),
+        tmp_path,
+        dict(os.environ),
+        tmp_path,
+        tmp_path / "log",
+        program=[sys.executable],
+    )
+    for name in ("all channels closed", "standard error closed"):
+        assert odd.ODD[name].apply(start, random.Random(0))  # noqa: S311 - no secret hangs on it
+    assert start.begin().wait() == 3
