@@ -3,9 +3,9 @@
 The program records a certificate in the ledger before it writes any file, and it writes the PEM bundle before the files
 that are split from the bundle. A run that is killed at any point therefore leaves nothing that misleads the next run.
 
-Three words: a *difference* is where a certificate is not what pki.yaml declares (a revoked one never is), *damage* is
-where a file is not what the program wrote, and a *reason* is why something is done: a difference, damage or a date. Each
-of them is a value of the type `Reason`.
+Three words. A *difference* is where a certificate is not what pki.yaml declares; a revoked certificate always has one.
+*Damage* is where a file is not what the program wrote. A *reason* is why something is done: a difference, damage or a
+date. So all three have the type `Reason`.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class LeafCertificates:
     def _revocation_reasons(self, leaf: Leaf, serial: int, *, certificate_unchanged: bool) -> list[Reason]:
         """Return a reason if a certificate is revoked. For the canary, return a reason if it is not revoked.
 
-        The canary is revoked on purpose. `certificate_unchanged` says that an earlier run has checked this certificate: if the
+        The canary is revoked on purpose. `certificate_unchanged`: an earlier run has checked this very certificate. If the
         ledger has not changed since then either, the answer needs no query (`Revocations.is_revoked`).
         """
         revocations, ledger_view = self.project.revocations, self.project.ledger_view

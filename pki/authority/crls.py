@@ -32,9 +32,8 @@ from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import encode_pem
 from pki.x509.revocation import CrlEntry, crl_number
 
-EVER = datetime.fromtimestamp(
-    0, UTC
-)  # `expiring_after` this: every revocation in the ledger, of expired certificates too
+# In place of a date: every certificate expires after it, so the ledger returns the revocations of expired ones, too.
+EVER = datetime.fromtimestamp(0, UTC)
 
 
 class CrlDates(NamedTuple):
@@ -99,7 +98,7 @@ class Crls:
         With `missing_serials` (see `stale_reasons`), only the first of the two is reported.
         """
         if not self.project.ledger_view.has_ledger:
-            return []  # nothing to compare with; whether a ledger is lost, the guard of the ledger decides
+            return []  # nothing to compare with; the guard of the ledger decides whether a ledger is lost
         last_crl = self.project.ledger.last_crl(generation)
         number = crl_number(crl)
         if last_crl is not None and number < last_crl.number:
@@ -184,11 +183,10 @@ class Crls:
         name, key = f"pre-signed CRL:{root}", digest_of(newest.crl.fingerprint(hashes.SHA256()))
         if self.project.ledger_view.was_unchanged_at_start and self.project.cache.recall(name, key):
             return newest.crl  # an earlier run compared it with the same ledger
-        if self.missing_serials(root, newest):
+        if self.serials_not_presigned(root, newest):
             return None
-        self.project.cache.remember(
-            name, key, [], True
-        )  # no file decides it; that it was compared is all there is to know
+        # [] is: no file that could change. True is: this CRL was compared with the ledger and lists everything.
+        self.project.cache.remember(name, key, [], True)
         return newest.crl
 
     def _presigned_valid_now(self, root: str) -> list[PresignedCrl]:
@@ -198,15 +196,15 @@ class Crls:
         """
         presigned_crls = self.project.authorities.presigned_crls(root)
         if self.project.authorities.has_lost_crls(root):
-            published = self.published_crl(root)
-            if published is not None and published.next_update_utc is not None:
-                serials = frozenset(entry.serial_number for entry in published)
-                published_crl = PresignedCrl(crl_number(published), published, serials)
-                presigned_crls = sorted([*presigned_crls, published_crl], key=lambda presigned: presigned.number)
+            published_crl = self.published_crl(root)
+            if published_crl is not None and published_crl.next_update_utc is not None:
+                serials = frozenset(entry.serial_number for entry in published_crl)
+                substitute = PresignedCrl(crl_number(published_crl), published_crl, serials)
+                presigned_crls = sorted([*presigned_crls, substitute], key=lambda presigned: presigned.number)
         now = self.project.now
         return [presigned for presigned in presigned_crls if presigned.this_update <= now < presigned.next_update]
 
-    def missing_serials(self, root: str, presigned_crl: PresignedCrl) -> list[str]:
+    def serials_not_presigned(self, root: str, presigned_crl: PresignedCrl) -> list[str]:
         """Return the serial numbers, in hexadecimal, that a pre-signed CRL lacks.
 
         A pre-signed CRL must list the revocations of the root that are in the ledger, and those on the published CRL.
@@ -240,7 +238,7 @@ class Crls:
     def no_presigned_reason(self, root: str) -> Reason:
         """Return why no pre-signed CRL of a root can be published."""
         valid_now = self._presigned_valid_now(root)
-        missing_serials = self.missing_serials(root, valid_now[-1]) if valid_now else []
+        missing_serials = self.serials_not_presigned(root, valid_now[-1]) if valid_now else []
         if missing_serials:
             return Why.PRESIGNED_LACKS(number=valid_now[-1].number, serials=", ".join(missing_serials))
         return Why.NO_PRESIGNED()
@@ -292,8 +290,8 @@ class Crls:
     def _entries(self, generation: str) -> tuple[list[CrlEntry], list[x509.RevokedCertificate]]:
         """Return the entries of an intermediate's next CRL: new ones, and those of the present CRL that stay as they are.
 
-        - An entry leaves only after a CRL that was issued when its certificate had expired already (RFC 5280 §3.3). So the
-          last CRL decides: revocations of certificates that expired before its thisUpdate are left out.
+        - An entry stays until one CRL listed it after its certificate had expired (RFC 5280 §3.3). Example: the certificate
+          expires on 3 May, and CRLs are issued on 1, 8 and 15 May. The CRL of 8 May still lists it, that of 15 May does not.
         - A last CRL from the future does not count.
         - Entries of an adopted CA always stay, as with `openssl ca`.
         - A revocation that was recorded while the clock was ahead gets the present date, because some clients ignore

@@ -28,7 +28,7 @@ from pki.x509 import keys
 from pki.x509.canonical import fingerprint
 from pki.x509.weak_keys import find_weakness
 
-# A ceremony may skip so many numbers of requests or CRLs. Without a limit, one request could take the highest number that
+# A ceremony may skip this many numbers of requests or CRLs. Without a limit, one request could take the highest number that
 # there is, and no later request or CRL could have a higher one.
 MAX_NUMBER_GAP = 100
 MAX_START_OFFSET = timedelta(days=2)  # between the day of the request and the start of a validity period (`backdate`)
@@ -82,7 +82,7 @@ def _sequence_faults(request: Request, contents: VaultContents) -> Iterator[str]
         yield f"its number {request.number} is not above that of the last ceremony, {last_ceremony.number}"
     if request.number > last_number + MAX_NUMBER_GAP:
         yield (
-            f"its number {request.number} leaps far ahead of the last ceremony, {last_number}; "
+            f"its number {request.number} is far above that of the last ceremony, {last_number}; "
             f"at most {last_number + MAX_NUMBER_GAP} is possible"
         )
     if last_ceremony and request.organisation != last_ceremony.request.organisation:
@@ -139,7 +139,8 @@ def _new_root_faults(request: Request, root: RequestedRoot) -> Iterator[str]:
         )
     if fault := _start_fault(request, root.not_before):
         yield f"{root.name} {fault}"
-    if (root.authority == "root-peer") != bool(root.domains):
+    is_of_clusters, is_limited = root.authority == "root-peer", bool(root.domains)
+    if is_of_clusters != is_limited:
         constraints = "name constraints" if root.domains else "no name constraints"
         yield f"{root.name} would have {constraints}; a root of clusters must have them, and every other root must not"
     if all(series.root != root.name for series in request.crl_series):
@@ -294,7 +295,7 @@ def _number_faults(request: Request, series: RequestedSeries, contents: VaultCon
 def _is_rehearsal(request: Request, contents: VaultContents) -> bool:
     """Return whether the vault is that of a rehearsal: substitutes for the existing roots, and no past ceremonies.
 
-    It does not know which numbers of CRLs are in use, nor which certificates a root signed.
+    Such a vault does not show which numbers of CRLs are in use, nor which certificates a root signed.
     """
     return bool(request.pinned) and not contents.history
 
@@ -337,7 +338,7 @@ def _replacement_faults(
 
 
 def _is_replaced(old_start: datetime, series: RequestedSeries, prepared: datetime) -> bool:
-    """Return whether a CRL of the new series begins after an earlier CRL, but hardly later.
+    """Return whether a CRL of the new series begins after an earlier CRL, and soon enough to replace it.
 
     Many servers use the CRL with the newest thisUpdate, so a copy of the earlier CRL must soon have a newer one beside it:
     at most MAX_REPLACEMENT_DELAY after its own start or, if it has begun already, after the request.

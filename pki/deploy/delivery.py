@@ -30,7 +30,7 @@ from pki.deploy.verification import Verification
 
 DAY = timedelta(days=1)
 NEVER_CHECKED = ""  # in place of the time of the last contact
-# This long before a certificate expires, its host is changed outside of its window too: the daily run then has one more
+# This long before a certificate or CRL expires, its host is changed outside of its window too: the daily run has one more
 # attempt if the first one fails.
 URGENT_BEFORE = 2 * DAY
 
@@ -156,7 +156,10 @@ class Delivery:
         return [Why.CHECK_DUE(date=contact.checked_at[:10] or "no day yet")] if contact.is_old(now) else []
 
     def _differences_from_receipt(self) -> tuple[list[Reason], set[str]]:
-        """Return where the desired release differs from the receipt, and the files that the answer depends on."""
+        """Return where the desired release differs from the receipt, and the files that the answer depends on.
+
+        Without a receipt or a release there are no such files: the answer is then not cached.
+        """
         receipt_path = self.records.store.receipt(self.host)
         receipt, payload = receipts.load(receipt_path), self.payloads.desired()
         if receipt is None:
@@ -176,12 +179,16 @@ class Delivery:
             for path, file in desired_files.items()
             if path in deployed_files and deployed_files[path] != file
         ]
-        if not self.payloads.is_pinned_without_files(payload):  # else its other files stay, although none is desired
+        # of a pinned host whose release is lost, only the CRLs are known: its other files stay as they are
+        if not self.payloads.is_pinned_without_files(payload):
             reasons += [Why.SURPLUS(file=path) for path in deployed_files if path not in desired_files]
         return reasons, {str(receipt_path), *payload.manifest_paths}
 
     def is_behind(self, cache: Cache) -> bool:
-        """Return whether the host lacks something, by our own records: it waits for its window or the next run."""
+        """Return whether the host lacks something, by our own records: it waits for its window or the next run.
+
+        Only an answer without differences is cached (`stale`), so a cached answer means no.
+        """
         name = ArtifactId("deploy", self.host)
         is_cached = cache.checked_in_this_run(name) is not None or cache.recall(name, self._cache_key) is not None
         return not is_cached and bool(self._differences_from_receipt()[0])
@@ -331,7 +338,8 @@ class Delivery:
             records.history.add_log_entry(
                 now, receipt.release, "drift", drift=[reason.as_json() for reason in outcome.drift]
             )
-        if previous and self.payloads.is_pinned_without_files(change.payload):  # its other files stay, here and there
+        # its other files stay on the host, so the receipt keeps listing them
+        if previous and self.payloads.is_pinned_without_files(change.payload):
             files = {file["path"]: file for file in (*previous.files, *receipt.files)}
             receipt = replace(receipt, release=previous.release, files=tuple(files[path] for path in sorted(files)))
         if receipt != previous:
@@ -340,7 +348,7 @@ class Delivery:
             if is_only_verified:
                 records.history.add_log_entry(now, receipt.release, "checked", verification=verifications)
             else:
-                if any(not file.crl for file in change.payload.release.files):
+                if any(not file.crl for file in change.payload.release.files):  # no rollback goes to CRLs alone
                     pin = self.payloads.pin
                     records.history.keep_release(change.payload, pinned=pin.release if pin else "")
                 records.history.add_log_entry(

@@ -139,11 +139,10 @@ class HostChange:
         return [state for state in states if state.status.is_to_be_placed]
 
     @property
-    def _needs_no_check(self) -> bool:
+    def _was_checked_before(self) -> bool:
         """Return whether the same release was checked when it was delivered, and nothing in it has expired since.
 
-        Its check need not be repeated then. A pinned host is always checked: its old release may contain a certificate that
-        has been revoked since. A new release never does.
+        A pinned host is always checked again: its old release may contain a certificate that has been revoked since.
         """
         previous = self._previous
         if self._pinned or previous is None or not self.is_already_deployed:
@@ -199,7 +198,7 @@ class HostChange:
         Raises PkiError: UnreachableError when there was no contact, HostRefusal when the host refused the change or it
         was rolled back.
         """
-        contents = None if self._needs_no_check else self.check_release(delivered)
+        contents = None if self._was_checked_before else self.check_release(delivered)
         with self.session() as session:
             states = self.note_states(session.inspect())
             if session.surplus and self.needs_surplus_list and not self._is_part:
@@ -299,9 +298,9 @@ class HostChange:
         CRLs that the host refused are tried again after the other files: a service may have rejected them until its
         configuration was fixed.
         """
-        crls = [state.row for state in states if state.row.file.crl and not state.row.is_removal]
-        other_rows = [state.row for state in states if state.row not in crls]
-        refusal = self._place_crls(session, crls)
+        crl_rows = [state.row for state in states if state.row.file.crl and not state.row.is_removal]
+        other_rows = [state.row for state in states if state.row not in crl_rows]
+        refusal = self._place_crls(session, crl_rows)
         if session.stuck:
             files, commands = host_output.stuck_files(session.stuck)
             raise HostRefusal(
@@ -310,7 +309,7 @@ class HostChange:
         if refusal and not other_rows:
             raise refusal
         verifications = self._place_others(session, other_rows, contents)
-        if refusal and (second_refusal := self._place_crls(session, crls)):
+        if refusal and (second_refusal := self._place_crls(session, crl_rows)):
             raise second_refusal
         return verifications
 

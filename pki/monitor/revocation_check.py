@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -59,7 +58,8 @@ class Observation:
 class CheckedEndpoint:
     """One endpoint, with what was seen before the revocation.
 
-    `was_accepted` is whether it accepted the identity, None if it could not be asked; `session` is what it gave then.
+    `was_accepted` is whether it accepted the identity, None if it could not be asked. `session` is what it gave then, or
+    `session_fault` why none could be opened.
     """
 
     delivery: Delivery
@@ -68,6 +68,7 @@ class CheckedEndpoint:
     prober: Prober
     was_accepted: bool | None = None
     session: ResumableSession | None = None
+    session_fault: str = ""
 
     @property
     def place(self) -> str:
@@ -76,7 +77,7 @@ class CheckedEndpoint:
         return f"{place} at {self.endpoint.address}" if self.endpoint.is_one_of_several else place
 
     @property
-    def witness(self) -> ClientContext | None:
+    def accepted_client(self) -> ClientContext | None:
         """Return a client that the service must accept, None for https.
 
         In other protocols, a server that refuses a client may just close the connection. That is a refusal only if the
@@ -100,7 +101,7 @@ class RevocationCheck:
         self._deliveries = plan.deliveries
         self._certificates = certificates
         self._is_client = certificates[-1].profile == "client"
-        self._end = max(certificate.not_after for certificate in certificates)
+        self._last_expiry = max(certificate.not_after for certificate in certificates)
         self._roots = project.store.trust("roots.pem")
         self._old_crl_expiry = _next_update(filesystem.read(project.store.crl(certificates[-1].issuer)))
         self._identity = self._copy_identity(plan, folder) if self._is_client else None
@@ -140,19 +141,22 @@ class RevocationCheck:
 
     def probe_before(self) -> None:
         """Record where the identity is accepted, and open sessions that it could resume later."""
-        if identity := self._identity:
+        identity = self._identity
+        if identity is None:
+            return
 
-            def connect_to(checked_endpoint: CheckedEndpoint) -> None:
-                with suppress(Unreached):
-                    try:
-                        checked_endpoint.was_accepted = bool(
-                            access.acceptance_text(checked_endpoint.endpoint, self._roots, identity)
-                        )
-                    except NotVerifiable:  # TLS accepts it, whatever the server's own rules say of its account
-                        checked_endpoint.was_accepted = True
-                    checked_endpoint.session = access.open_session(checked_endpoint.endpoint, self._roots, identity)
+        def connect_to(checked_endpoint: CheckedEndpoint) -> None:
+            try:
+                try:
+                    text = access.acceptance_text(checked_endpoint.endpoint, self._roots, identity)
+                    checked_endpoint.was_accepted = bool(text)
+                except NotVerifiable:  # TLS accepts the client, whatever the server decides about its account
+                    checked_endpoint.was_accepted = True
+                checked_endpoint.session = access.open_session(checked_endpoint.endpoint, self._roots, identity)
+            except Unreached as why:
+                checked_endpoint.session_fault = str(why)
 
-            verification.map_parallel(connect_to, self._endpoints, PARALLEL)
+        verification.map_parallel(connect_to, self._endpoints, PARALLEL)
 
     def probe_after(self, delivered: Collection[str], *, is_unreplaced: bool) -> list[Observation]:
         """Return what every service does now.
@@ -163,7 +167,7 @@ class RevocationCheck:
         """
         probe = self._client_at if self._is_client else partial(self._server_at, is_unreplaced=is_unreplaced)
 
-        def settle(checked_endpoint: CheckedEndpoint) -> Observation:
+        def probe_until_refused(checked_endpoint: CheckedEndpoint) -> Observation:
             deadline = time.monotonic() + verification.VERIFY_TIMEOUT
             is_delivered = checked_endpoint.delivery.host in delivered
             may_change = is_delivered and (checked_endpoint.program.revokes if self._is_client else not is_unreplaced)
@@ -173,7 +177,10 @@ class RevocationCheck:
                     return observation
                 time.sleep(PAUSE)
 
-        return [*verification.map_parallel(settle, self._endpoints, PARALLEL), *self._not_probed(delivered)]
+        return [
+            *verification.map_parallel(probe_until_refused, self._endpoints, PARALLEL),
+            *self._not_probed(delivered),
+        ]
 
     def _client_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> Observation:
         identity = self._identity or checked_endpoint.prober.canary
@@ -187,7 +194,7 @@ class RevocationCheck:
                 self._roots,
                 identity,
                 checked_endpoint.session,
-                checked_endpoint.witness,
+                checked_endpoint.accepted_client,
             )
         except Unreached as why:
             return checked_endpoint.observation(
@@ -195,10 +202,13 @@ class RevocationCheck:
                 f"{why}; {self._meanwhile(checked_endpoint, is_delivered=is_delivered)}",
             )
         if acceptance:
-            weak = self._weakness(checked_endpoint.program)
-            return checked_endpoint.observation(RefusalVerdict.FAILED, f"{acceptance}; {weak}" if weak else acceptance)
+            caveat = self._caveat(checked_endpoint.program)
+            text = f"{acceptance}; {caveat}" if caveat else acceptance
+            return checked_endpoint.observation(RefusalVerdict.FAILED, text)
         if self._identity and checked_endpoint.was_accepted:
             session = " and in its earlier session" if checked_endpoint.session else "; the service issues no sessions"
+            if checked_endpoint.session_fault:
+                session = f"; its earlier session was not tried ({checked_endpoint.session_fault})"
             return checked_endpoint.observation(
                 RefusalVerdict.VERIFIED, f"refuses the revoked identity in a new connection{session}"
             )
@@ -233,12 +243,14 @@ class RevocationCheck:
                 else "an old CRL, if one is there, is valid"
             )
             return f"{crl} until {self._old_crl_expiry:%Y-%m-%d %H:%M} UTC"
-        return f"the service accepts the certificate until the certificate expires, on {self._end:%Y-%m-%d}"
+        return f"the service accepts the certificate until the certificate expires, on {self._last_expiry:%Y-%m-%d}"
 
-    def _weakness(self, program: ServerProgram) -> str:
+    def _caveat(self, program: ServerProgram) -> str:
         if program.revokes:
             return ""
-        return f"accepts the certificate until the certificate expires on {self._end:%Y-%m-%d}: {program.caveat}"
+        return (
+            f"accepts the certificate until the certificate expires on {self._last_expiry:%Y-%m-%d}: {program.caveat}"
+        )
 
     def _server_at(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool, is_unreplaced: bool) -> Observation:
         service_state = verification.check_before([checked_endpoint.endpoint], checked_endpoint.prober).get(
@@ -270,7 +282,7 @@ class RevocationCheck:
                 yield from (Observation(f"{use.name}/{name}", RefusalVerdict.UNKNOWN, text) for name in use.services)
                 continue
             delivery, place = self._deliveries.get(use.name), self._place(use)
-            caveat = self._weakness(use.program) if self._is_client and use.program else ""
+            caveat = self._caveat(use.program) if self._is_client and use.program else ""
             if delivery is None:
                 text = "gets no deployments; nothing was verified"
                 yield Observation(place, RefusalVerdict.FOLDER, f"{text}; {caveat}" if caveat else text)

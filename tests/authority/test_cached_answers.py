@@ -89,13 +89,13 @@ def test_a_file_of_a_leaf_that_is_damaged_is_damaged_at_the_next_question_too(ho
 def test_a_presigned_crl_that_lacks_a_revocation_is_never_published(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Crls, "missing_serials", lambda *_: ["5"])
+    monkeypatch.setattr(Crls, "serials_not_presigned", lambda *_: ["5"])
     monkeypatch.setattr(LedgerView, "was_unchanged_at_start", False)
     for _ in range(2):
         assert Crls(project).due_presigned("root-1") is None
-    monkeypatch.setattr(Crls, "missing_serials", lambda *_: [])
+    monkeypatch.setattr(Crls, "serials_not_presigned", lambda *_: [])
     due = Crls(project).due_presigned("root-1")
     assert due is not None
     monkeypatch.setattr(LedgerView, "was_unchanged_at_start", True)
-    monkeypatch.setattr(Crls, "missing_serials", lambda *_: ["5"])
+    monkeypatch.setattr(Crls, "serials_not_presigned", lambda *_: ["5"])
     assert Crls(project).due_presigned("root-1") == due, "the ledger is unchanged, so nobody looks"

@@ -100,6 +100,29 @@ def test_what_was_not_seen_before_the_revocation_is_not_claimed(
     assert seen.text.startswith(f"{text}; the new CRL was not deployed"), seen.text
 
 
+def test_sessions_that_could_not_be_opened_are_not_said_to_be_missing(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter(["lets it in with 200", "", "lets it in with 200", ""])
+    monkeypatch.setattr(access, "acceptance_text", lambda *_: next(answers))
+
+    def lost(*_: object) -> None:
+        raise Unreached("could not be reached: timed out")
+
+    texts = []
+    for open_session in (lambda *_: None, lost):
+        monkeypatch.setattr(access, "open_session", open_session)
+        with checking(home, "client-admin", tmp_path) as check:
+            check.probe_before()
+            seen = seen_at(check, is_unreplaced=False)
+        assert seen.verdict is RefusalVerdict.VERIFIED
+        texts.append(seen.text)
+    assert texts == [
+        "refuses the revoked identity in a new connection; the service issues no sessions",
+        "refuses the revoked identity in a new connection; its earlier session was not tried (could not be reached: timed out)",
+    ]
+
+
 @pytest.mark.parametrize("proxy", ["nginx", "traefik"])
 def test_a_server_s_new_certificate_is_waited_for_whatever_its_proxy_can_revoke_and_a_kept_one_is_not(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: Proxy
