@@ -73,13 +73,13 @@ class SigningKeys:
     def faults(self) -> dict[str, PkiError]:
         """Return what is wrong with keys that sign or wait for a ceremony, by generation.
 
-        An older generation still signs its CRL. Only what shows without a passphrase, and what this run found when it decrypted keys.
+        An older generation still signs its CRL. Only what shows without a passphrase, and what this run found when it
+        decrypted keys.
         """
         signing = [
-            name
+            generation.name
             for authority in ("server", "client", "peer")
-            for name in self.authorities.live(authority)
-            if self.authorities.generation(name)
+            for generation in self.authorities.signing(authority)
         ]
         names = [*signing, *self.keys.store.prepared()]
         faults: dict[str, PkiError] = {name: fault for name in names if (fault := self.keys.fault(name))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -124,9 +125,8 @@ def decrypt_keys(project: Project, *, thorough: bool) -> list[str]:
     Without `thorough`, only the keys whose files changed since they were last decrypted.
     """
     decrypted_keys = list[str]()
-    names = [name for authority in needs.ISSUING for name in project.authorities.live(authority)]
-    for generation in map(project.authorities.generation, names):
-        if generation is None or project.passphrases.is_interactive(generation.name):  # a check asks no questions
+    for generation in chain.from_iterable(map(project.authorities.signing, needs.ISSUING)):
+        if project.passphrases.is_interactive(generation.name):  # a check asks no questions
             continue
         if thorough or _has_changed(project.store, project.passphrases, project.cache, generation):
             with suppress(PkiError):  # recorded in project.keys.open_faults
