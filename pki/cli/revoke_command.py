@@ -129,9 +129,9 @@ def ask_reason(reason: str) -> str:
 
 
 def _leaf_name(project: Project, name: str, command: str) -> str:
-    """Return the name itself, or `cert:LEAF` of the leaf that it means (a service, host or DNS name), which is then printed.
+    """Return the name itself, or the leaf that it means (a service, host or DNS name), which is then printed.
 
-    `cert:LEAF` means that leaf alone, whatever client has the CN LEAF.
+    Where a client has the name of that leaf as its CN, return `cert:LEAF`, which means that leaf alone.
     """
     project.ledger_view.check()
     issued = [certificate for certificate in project.revocations.unexpired() if certificate.artifact.kind == "cert"]
@@ -142,7 +142,8 @@ def _leaf_name(project: Project, name: str, command: str) -> str:
     if is_certificate or not names.find(name):
         return name
     leaf = names.leaf(name, command)
-    return name if leaf == name else ArtifactId("cert", leaf)
+    is_cn_too = leaf != name and bool(certificates_of_client(issued, leaf))
+    return ArtifactId("cert", leaf) if is_cn_too else leaf
 
 
 def finder(name: str, *, by_cn: bool = True) -> Callable[[Project], list[Issued]]:

@@ -123,7 +123,7 @@ def rendered(home: Home, body: str) -> str:
 # -- what a template may not reach ------------------------------------------------------------------------------------
 
 
-NO_MORE = ("a template may not use", "undefined", "has no attribute")
+NO_MORE = ("a template may not use", "undefined", "has no attribute", "does not exist")
 
 
 def ends_harmlessly(templates: Templates, text: str, context: Mapping[str, object]) -> bool:
