@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -142,7 +143,8 @@ def test_what_goes_wrong_is_told_everywhere_within_one_run_with_what_to_type(mai
     parts = [part for part in text_of(mail).split("\n\n") if part.startswith(level) and subject in part]
     [block] = [part for part in parts if message in " ".join(part.split())]
     assert kind in block
-    assert remedy in block
+    is_written_once = re.search(r"→ as for \S+", block) is not None  # a long one that several findings have
+    assert remedy in (text_of(mail) if is_written_once else block)
     page, remedy = leavings.page(mailing.path), remedy.removeprefix("→ ")
     assert all(part in page for part in (subject, message, *remedy.split("; "))), page  # commands stand by themselves
     measured, typed = leavings.checks(mailing.path / METRICS)[subject]

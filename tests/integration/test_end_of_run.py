@@ -121,7 +121,7 @@ def agreed(stage: Stage, capsys: pytest.CaptureFixture[str]) -> dict[str, Level]
     assert (report.data["critical"], report.data["warnings"]) == (counts["critical"], counts["warning"]), said
     assert (report.status, report.data["result"]) == (int(bool(counts["critical"])), "ok")
     for name, count in counts.items():
-        assert not count or re.search(rf"; (\d+ critical, )?{count} {name}s?[,:]", said.splitlines()[-1]), said
+        assert not count or re.search(rf"(?m)^(\d+ critical, )?{count} {name}s?[,:]", said), said
     for subject, level in found.items():
         assert re.search(rf"^{level.word} +{subject} .*\(probed ", plan, re.MULTILINE), plan
         assert subject in page

@@ -80,10 +80,10 @@ def test_project_outside_the_sandbox_asks_for_its_next_ceremony(real: LiveRealHo
     ahead = {**real.environment, **moved_clock(500)}
     said = run(*DOIT, cwd=PROJECT, env=ahead)
     assert "ceremony:request" in said
-    assert said.endswith(f")\n1 action required: see PKI_HOME={real.path} ./run invoke plan\n"), said
+    assert said.endswith(f"\n1 action required: see PKI_HOME={real.path} ./run invoke plan\n"), said
     request = real.read("ca/ceremonies/0002/request.yaml").decode()
     assert "client-2: client-1 can issue certificates of full lifetime until " in request
-    assert re.search(r"^\d+ tasks up to date .*\n1 action required", run(*DOIT, cwd=PROJECT, env=ahead))
+    assert re.search(r"^\d+ tasks up to date .*\n1 warning.*\n1 action required", run(*DOIT, cwd=PROJECT, env=ahead))
     assert "a root ceremony is due by " in run(*INVOKE, "plan", cwd=PROJECT, env=ahead)
     assert re.search(
         r"authority:client-1 +due .*a successor is requested on \S+, and must exist by ",
