@@ -233,20 +233,6 @@ class Authorities:
         self._issuing[authority] = issuing, next_file
         return issuing
 
-    def signing(self, authority: str) -> list[Generation]:
-        """Return the generations that sign certificates or CRLs now, oldest first: each one until it expires or is revoked.
-
-        The clock alone decides what has expired. Unlike `live`, this opens no ledger, because checks of keys run also where
-        the ledger cannot be opened.
-        """
-        issuing = self.issuing(authority)
-        existing = [generation for name in self.store.generations(authority) if (generation := self.generation(name))]
-        return [
-            generation
-            for generation in existing
-            if generation == issuing or (generation.not_after > self.now and not self.is_revoked_by_root(generation))
-        ]
-
     def missing_authority(self, name: str) -> PkiError:
         """Return the error for an authority without a certificate; where a root exists, the certificate may be lost."""
         text = f"there is no {name} authority in ca/{name}/"

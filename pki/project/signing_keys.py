@@ -65,6 +65,22 @@ class SigningKeys:
                 return not in_file or self.keys.passphrases.is_elsewhere(name) or bool(self.keys.issuer(generation))
         return False
 
+    def generations(self, authority: str) -> list[Generation]:
+        """Return the generations that sign certificates or CRLs now, oldest first: each one until it expires or is revoked.
+
+        The clock alone decides what has expired. Unlike `Authorities.live`, this opens no ledger, because checks of keys
+        run also where the ledger cannot be opened.
+        """
+        issuing = self.authorities.issuing(authority)
+        names = self.authorities.store.generations(authority)
+        existing = [generation for name in names if (generation := self.authorities.generation(name))]
+        return [
+            generation
+            for generation in existing
+            if generation == issuing
+            or (generation.not_after > self.authorities.now and not self.authorities.is_revoked_by_root(generation))
+        ]
+
     @cached_property
     def cached_faults(self) -> dict[str, PkiError]:
         """Return the result of `faults`, computed once."""
@@ -77,9 +93,7 @@ class SigningKeys:
         decrypted keys.
         """
         signing = [
-            generation.name
-            for authority in ("server", "client", "peer")
-            for generation in self.authorities.signing(authority)
+            generation.name for authority in ("server", "client", "peer") for generation in self.generations(authority)
         ]
         names = [*signing, *self.keys.store.prepared()]
         faults: dict[str, PkiError] = {name: fault for name in names if (fault := self.keys.fault(name))}

@@ -125,7 +125,7 @@ def decrypt_keys(project: Project, *, thorough: bool) -> list[str]:
     Without `thorough`, only the keys whose files changed since they were last decrypted.
     """
     decrypted_keys = list[str]()
-    for generation in chain.from_iterable(map(project.authorities.signing, needs.ISSUING)):
+    for generation in chain.from_iterable(map(project.signing_keys.generations, needs.ISSUING)):
         if project.passphrases.is_interactive(generation.name):  # a check asks no questions
             continue
         if thorough or _has_changed(project.store, project.passphrases, project.cache, generation):
