@@ -257,7 +257,7 @@ class Crls:
         issuer_with_key = self.project.signing_keys.crl_issuer(issuer)
         recovery_reasons = self._recover(generation)  # first: the new entries are counted in the ledger
         last_crl = self.project.ledger.last_crl(generation)
-        # Seconds since 1970 stay above the numbers of a ledger that was lost and begun again (RFC 5280 §5.2.3).
+        # Numbers must rise (RFC 5280 §5.2.3). Seconds since 1970 are above those that a lost ledger had recorded, too.
         number = max(int(self.project.now.timestamp()), last_crl.number + 1 if last_crl else 0)
         new_entries, unchanged_entries = self._entries(generation)
         reasons = (
@@ -330,10 +330,7 @@ class Crls:
         Raises PkiError while its issuance records are not imported: a CRL without the old revocations would undo them.
         """
         if not self.project.ledger_view.has_ledger or not self.project.ledger.has_issuance_records(name):
-            raise PkiError(
-                f"the ledger contains no issuance records of {name}",
-                f"./run invoke ledger.import DIR --authority {name}, where DIR holds its index.txt or its certificates",
-            )
+            raise PkiError(f"the ledger contains no issuance records of {name}", import_remedy(name))
         return self.issue(name)
 
     def publish_root(self, root: str) -> Outcome:
@@ -361,6 +358,11 @@ class Crls:
             self.project.clock.check()
         _publish_crl(self.project.store, root, der, pem_encoding.encode_pem("X509 CRL", der))
         return Outcome(Verb.PUBLISHED)
+
+
+def import_remedy(name: str) -> str:
+    """Return how the issuance records of an adopted CA come into the ledger."""
+    return f"./run invoke ledger.import DIR --authority {name}, where DIR holds its index.txt or its certificates"
 
 
 def _cached_dates(cache: Cache, generation: str, issuer: Generation | None) -> CrlDates | None:

@@ -158,9 +158,9 @@ def _notes(inventory: Inventory, store: Store, passphrases: Passphrases, files: 
     for folder in _adopted(inventory):
         if not (store.home / folder).is_relative_to(store.home):
             yield f"{folder} is outside the project and NOT in this file: it contains the key of an adopted CA"
-    if any(
-        passphrases.is_elsewhere(name) for name in ("server-1", "client-1", "peer-1", *inventory.authorities.adopted)
-    ):
+    generations = [name for authority in store.authorities() for name in store.generations(authority)]
+    signing = [name for name in generations if not (name.is_root or name.is_external)]
+    if any(passphrases.is_elsewhere(name) for name in (*signing, *inventory.authorities.adopted)):
         yield "passphrases from sources other than files are not in it"
 
 

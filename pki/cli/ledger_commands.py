@@ -161,11 +161,9 @@ def verify(context: Context, json: bool = False) -> None:
     """
     project = project_as_it_is(context)
     faults = list(project.ledger.verify())
-    loss = (
-        project.ledger_view.fault if not faults else None
-    )  # of a ledger that was changed, only the change is reported
     messages, remedy = faults, str(RESTORE_FILE if faults else "")
-    if loss:
+    # of a ledger that was changed, only the change is reported
+    if not faults and (loss := project.ledger_view.fault):
         messages, remedy = [loss.evidence], str(loss.remedy)
     events = project.ledger.events() if not faults else []
     head = events[-1].hash if events else ""

@@ -100,13 +100,11 @@ def retire(context: Context, name: str, yes: bool = False) -> None:
     leaves = pipeline_plan.plan(project).leaves
     name = _leaf_name(project, name, "retire")
     find = finder(name, by_cn=False)
-    declared = {ArtifactId.parse(name).short} & leaves.keys() or {
-        certificate.artifact.short for certificate in find(project)
-    } & leaves.keys()
-    if declared:  # the second one is that of a serial number
-        raise PkiError(
-            f"{min(declared)} is still in pki.yaml", f"remove it there first, or: ./run invoke revoke {name}"
-        )
+    meant = ArtifactId.parse(name).short
+    if meant not in leaves:  # it is a name that left pki.yaml, or a serial number
+        meant = find(project)[-1].artifact.short
+    if meant in leaves:
+        raise PkiError(f"{meant} is still in pki.yaml", f"remove it there first, or: ./run invoke revoke {name}")
     order = Order(name, find, "cessation-of-operation", f"./run invoke retire {name}")
     carry_out(context, project, order, yes=yes)
 

@@ -21,8 +21,8 @@ class UnknownValue(StrictUndefined):
         is_builtin = not isinstance(container, Mapping) and type(container).__module__ == "builtins"
         if self._undefined_hint or container is missing or is_builtin:
             return super()._undefined_message
-        names = container if isinstance(container, Mapping) else dir(container)
-        return f"the value {name!r} does not exist{did_you_mean(str(name), map(str, names))}"
+        names = [str(key) for key in (container if isinstance(container, Mapping) else dir(container))]
+        return f"the value {name!r} does not exist{did_you_mean(str(name), (key for key in names if key[:1] != '_'))}"
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -85,7 +85,7 @@ def renew_before(rule: ServerRule, name: str) -> timedelta:
         return rule.renew_before
     share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])  # of 2**64
     step = timedelta(days=1) if rule.renew_spread >= timedelta(days=1) else timedelta(minutes=1)
-    choices = rule.renew_spread // step + 1  # no step to all of them
+    choices = rule.renew_spread // step + 1  # from no step at all to every step of the spread
     return rule.renew_before + (share * choices >> 64) * step
 
 

@@ -99,6 +99,8 @@ class Verification(NamedTuple):
 VERIFIED = Verification(Verdict.VERIFIED, "verified")
 PASSED_ON = Verification(Verdict.PASSED_ON, "verified; the probe is passed on to the upstream")
 NO_ANSWER_UPSTREAM = Verification(Verdict.NO_UPSTREAM, "verified, but the upstream does not answer")
+# of a pinned host without this service, or whose release is lost, so that it gets CRLs alone
+NO_CERTIFICATE = Verification(Verdict.UNDECIDED, "not verified: the release has no certificate for it")
 NOT_VERIFIED = Verification(Verdict.UNREACHED, "not verified: cannot be reached from this machine")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -216,10 +218,8 @@ def _verify_endpoint(
     states, expectation = before or {}, expectations.get(endpoint.name)
     if endpoint not in states and not is_reachable(endpoint):
         return NOT_VERIFIED
-    if (
-        expectation is None
-    ):  # the release has no certificate for it: of a pinned host without this service, or of CRLs alone
-        return VERIFIED
+    if expectation is None:
+        return NO_CERTIFICATE
     state = NO_CHANGE if before is None else states.get(endpoint, ServiceBefore())
     result = _verify_until_timeout(endpoint, expectation, state, prober)
     if result.is_verified and state.served == expectation.fingerprint:

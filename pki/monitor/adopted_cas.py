@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from pki.authority import crls
 from pki.common.counts import counted
 from pki.common.errors import PkiError
 from pki.common.notice import Notice
@@ -72,10 +73,7 @@ def explain(
     if end:
         yield "valid until", f"{end:%Y-%m-%d %H:%M} UTC"
     if not ledger_view.has_ledger or not ledger_view.ledger.has_issuance_records(name):
-        yield (
-            "next",
-            f"./run invoke ledger.import DIR --authority {name}, where DIR holds its index.txt or its certificates",
-        )
+        yield "next", crls.import_remedy(name)
     valid = _valid(now, ledger_view, name)
     if valid:
         yield "revoke it", f"one certificate at a time: ./run invoke revoke {valid[0].artifact}"

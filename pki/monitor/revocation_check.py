@@ -205,22 +205,25 @@ class RevocationCheck:
             caveat = self._caveat(checked_endpoint.program)
             text = f"{acceptance}; {caveat}" if caveat else acceptance
             return checked_endpoint.observation(RefusalVerdict.FAILED, text)
-        if self._identity and checked_endpoint.was_accepted:
+        if self._identity and checked_endpoint.was_accepted and not checked_endpoint.session_fault:
             session = " and in its earlier session" if checked_endpoint.session else "; the service issues no sessions"
-            if checked_endpoint.session_fault:
-                session = f"; its earlier session was not tried ({checked_endpoint.session_fault})"
             return checked_endpoint.observation(
                 RefusalVerdict.VERIFIED, f"refuses the revoked identity in a new connection{session}"
             )
         return self._by_its_crl(checked_endpoint, is_delivered=is_delivered)
 
     def _by_its_crl(self, checked_endpoint: CheckedEndpoint, *, is_delivered: bool) -> Observation:
-        """Decide where the refusal alone proves little: it was refused before too, or only the canary is refused."""
+        """Decide where the refusal alone proves little.
+
+        The identity was refused before too, its earlier session could not be tried, or only the canary is refused.
+        """
         text = "refuses the revoked identity, as before the revocation"
         if self._identity is None:
             text = "refuses the canary (the revoked key is not here)"
         elif checked_endpoint.was_accepted is None:
             text = "refuses the revoked identity; before the revocation, it could not be asked"
+        elif checked_endpoint.was_accepted:
+            text = f"refuses the revoked identity in a new connection; its earlier session was not tried ({checked_endpoint.session_fault})"
         receipt = checked_endpoint.delivery.records.receipt
         last_verification = ((receipt and receipt.verification) or {}).get(checked_endpoint.endpoint.service)
         if is_delivered and last_verification and last_verification.is_verified:

@@ -264,9 +264,8 @@ class Reporter:
         self._check_keys(project)
         with self._step("ledger"):
             project.ledger_view.check()
-            project.close(
-                run_succeeded=self._is_full and self._result() == "ok"
-            )  # again: a check above may have failed
+            # the result again, because a check above may have failed
+            project.close(run_succeeded=self._is_full and self._result() == "ok")
         with self._step("cache"):
             project.cache.save(whole=self._is_full)
         with self._step("alerts"):

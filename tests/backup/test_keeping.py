@@ -759,7 +759,7 @@ def test_project_without_a_certificate_of_the_authority_of_clusters_has_lost_som
     assert fresh.read(path) == before
 
 
-@pytest.mark.parametrize("name", ["server-1", "client-1", "peer-1"])
+@pytest.mark.parametrize("name", ["server-1", "client-1", "peer-1", "server-2"])
 def test_a_backup_says_that_a_passphrase_from_elsewhere_is_not_in_it(
     fresh: Home, invoke: Invoke, words: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -767,6 +767,8 @@ def test_a_backup_says_that_a_passphrase_from_elsewhere_is_not_in_it(
     peer_clusters.declare(fresh)
     fresh.edit("secrets: secrets.yaml", f"secrets: {{file: secrets.yaml, {name}: {{env: CA_PASSPHRASE}}}}")
     assert fresh.doit().status == 0
+    if name == "server-2":
+        shutil.copytree(fresh.path / "ca/server/server-1", fresh.path / "ca/server/server-2")
     said = invoke("backup", "--passphrase-file", words, home=fresh.path)
     assert (said.status, "passphrases from sources other than files are not in it" in said.out) == (0, True), said
 

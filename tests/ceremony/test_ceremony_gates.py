@@ -25,6 +25,7 @@ from pki.ceremony.drafts import CertificateDraft, CrlDraft
 from pki.ceremony.offline import negative_tests
 from pki.ceremony.policy import MAX_NUMBER_GAP
 from pki.ceremony.request_response import (
+    NO_RESPONSE,
     LedgerHead,
     Request,
     RequestedCrl,
@@ -540,6 +541,22 @@ def test_the_crl_of_a_root_lists_what_this_root_signed_and_nothing_else(case: Ca
     assert case.one("crl_series", revoked=(own,)).faults(made=False) == []
     assert case.one("crl_series", revoked=(foreign,)).faults(made=False) == [
         f"the series of pre-signed CRLs of root-1: client-1 with the serial number {foreign.serial:x} was never signed by root-1"
+    ]
+
+
+def test_first_ceremony_revokes_nothing_because_nothing_was_signed_before(case: Case) -> None:
+    foreign = revoked("client-1", certificate_of(case, "client-1"))
+    first = replace(case, known=VaultContents({}, [])).with_(
+        number=1,
+        previous=NO_RESPONSE,
+        pinned={},
+        cross_certificates=(),
+        intermediates=(intermediate_of("server-2", "root-3", case.request.prepared, case.request.prepared + YEAR),),
+        crl_series=case.request.crl_series[1:],
+    )
+    assert first.faults(made=False) == []
+    assert first.one("crl_series", revoked=(foreign,)).faults(made=False) == [
+        f"the series of pre-signed CRLs of root-3: client-1 with the serial number {foreign.serial:x} was never signed by root-3"
     ]
 
 

@@ -244,3 +244,15 @@ def test_a_server_with_an_ml_dsa_key_is_verified_only_where_its_key_can_be_read(
 
 def access_of_client(endpoint: Endpoint, pairs: Pairs) -> str:
     return access.acceptance_text(endpoint, pairs.root, pairs.client)
+
+
+# -- services about which the release says nothing ---------------------------------------------------------------------
+
+
+def test_service_without_a_certificate_in_the_release_is_not_called_verified(pairs: Pairs) -> None:
+    """Of a pinned host that lacks the service, or whose release is lost, so that it gets CRLs alone."""
+    with serving(pairs, says("200 OK")) as endpoint:
+        result = verification.verify_services([endpoint], {}, None, Prober(pairs.root, pairs.client))[endpoint.service]
+    assert not result.is_verified
+    assert str(result) == "not verified: the release has no certificate for it"
+    assert verification.failure_text({endpoint.service: result}) == "", "nothing is rolled back for it"

@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+from jinja2 import UndefinedError
 
 from pki.common import limited_process, template_delimiters
 from pki.common.errors import FaultsError, PkiError
 from pki.common.file_headers import LARGEST
 from pki.common.limited_process import Begin, LimitedProcess, LimitExceededError
 from pki.common.template_folders import TemplateFolders
+from pki.common.template_names import UnknownValue
 from pki.common.templating import Templates
 from pki.deploy.managed_files import Library
 from pki.monitor import forecast
@@ -571,3 +573,18 @@ def test_a_project_that_never_had_templates_can_run_again_and_a_lost_folder_is_s
     (fresh.path / "templates").rmdir()
     assert fresh.doit().failed["release:media"].startswith("templates/ is missing")
     assert not (fresh.path / "templates").exists()
+
+
+def test_private_names_of_a_value_are_not_suggested() -> None:
+    class Container:
+        _parts = 1
+        address = "10.0.0.1"
+
+    def message(name: str) -> str:
+        with pytest.raises(UndefinedError) as error:
+            str(UnknownValue(obj=Container(), name=name))
+        return str(error.value)
+
+    assert message("adress") == "the value 'adress' does not exist (did you mean address?)"
+    assert message("parts") == "the value 'parts' does not exist"
+    assert message("init__") == "the value 'init__' does not exist"

@@ -42,13 +42,14 @@ def check_leaves(context: CheckContext) -> Iterator[Finding]:
             is_unexplained = not (dates or findings) and (context.thorough or run.covers(artifact))
             if is_unexplained and artifact not in project.revocations.replacement_stopped:
                 yield _uncounted(context, artifact, leaf)
-        if dates and dates[1] > now:
+        if dates and dates[1] > now and not leaf.is_canary:  # the canary is revoked on purpose
             valid, next_expiry = valid + 1, min(next_expiry or dates[1], dates[1])
+    expected = sum(not leaf.is_canary for leaf in context.plan.leaves.values())
     if valid:
         yield Finding(
             "certificates",
             Level.OK,
-            f"{count_of_expected(valid, len(context.plan.leaves))} valid; the next expiry is on {datetime.fromtimestamp(next_expiry, UTC):%Y-%m-%d}",
+            f"{count_of_expected(valid, expected)} valid; the next expiry is on {datetime.fromtimestamp(next_expiry, UTC):%Y-%m-%d}",
         )
 
 
