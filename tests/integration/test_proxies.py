@@ -26,14 +26,12 @@ from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profi
 from pki.x509.certificate_signing import Issuer
 from pki.x509.revocation import CrlEntry
 from tests.integration.conftest import LiveHome, built, live_home, run
-from tests.integration.proxies import CURRENT, KINDS, NAMES, PATIENCE, Proxy, Upstreams, started, wait_until
+from tests.integration.proxies import KINDS, NAMES, PATIENCE, Proxy, Upstreams, started, wait_until
 from tests.integration.proxy_stage import CONTENT_TYPES, HOSTS, MTLS, TLS, Stage, address, mixed, upstreams
 from tests.support.pages import Page
 
 __all__ = ["mixed", "upstreams"]
 
-for _places in (HOSTS, MTLS, TLS):
-    _places |= {kind: _places[kind.partition("-")[0]] for kind in CURRENT}
 SOCKET = (
     "Connection: Upgrade",
     "Upgrade: websocket",
